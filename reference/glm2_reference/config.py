@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -92,8 +93,10 @@ class GLM2Config:
             if not isinstance(value, wanted) or (isinstance(value, bool) and wanted != (bool,)):
                 msg = f"{field.name} is {value!r}; expected {field.type}"
                 raise ValueError(msg)
-            if isinstance(value, (int, float)) and wanted != (bool,) and not value > 0:
-                msg = f"{field.name} is {value}; it must be positive"
+            if wanted == (bool,) or not isinstance(value, (int, float)):
+                continue
+            if not (value > 0 and math.isfinite(value)):
+                msg = f"{field.name} is {value}; it must be positive and finite"
                 raise ValueError(msg)
         if self.num_heads % self.num_kv_heads:
             msg = (
@@ -133,6 +136,11 @@ class GLM2Config:
     def rope_base(self) -> float:
         """Base of the rotary angles, after "base" scaling."""
         return 10000.0 * (self.rope_ratio if self.rope_scaling == "base" else 1.0)
+
+    @property
+    def rope_position_scale(self) -> float:
+        """What positions are divided by before rotation, after "position" scaling."""
+        return self.rope_ratio if self.rope_scaling == "position" else 1.0
 
     @classmethod
     def from_published(
@@ -214,3 +222,37 @@ class GLM2Config:
             "rope_ratio": self.rope_ratio,
             **_SUPPORTED,
         }
+
+
+def published_tensor_shapes(config: GLM2Config) -> dict[str, tuple[int, ...]]:
+    """Name and shape every tensor that a published checkpoint of this model must hold.
+
+    Weights are (out, in). What a checkpoint holds besides (``transformer.rotary_pos_emb.inv_freq``,
+    which follows from the config, and ``transformer.prefix_encoder.*``) is not listed, nor is the
+    output layer when it is tied to the embedding.
+
+    References
+    ----------
+    ChatGLM2-6B ``pytorch_model.bin.index.json``.
+    """
+    hidden, ffn = config.hidden_size, config.ffn_hidden_size
+    layer: dict[str, tuple[int, ...]] = {
+        "input_layernorm.weight": (hidden,),
+        "self_attention.query_key_value.weight": (config.qkv_size, hidden),
+        "self_attention.query_key_value.bias": (config.qkv_size,),
+        "self_attention.dense.weight": (hidden, config.num_heads * config.head_dim),
+        "post_attention_layernorm.weight": (hidden,),
+        "mlp.dense_h_to_4h.weight": (2 * ffn, hidden),
+        "mlp.dense_4h_to_h.weight": (hidden, ffn),
+    }
+    if not config.add_qkv_bias:
+        del layer["self_attention.query_key_value.bias"]
+    shapes: dict[str, tuple[int, ...]] = {}
+    shapes["transformer.embedding.word_embeddings.weight"] = (config.vocab_size, hidden)
+    for index in range(config.num_layers):
+        for name, shape in layer.items():
+            shapes[f"transformer.encoder.layers.{index}.{name}"] = shape
+    shapes["transformer.encoder.final_layernorm.weight"] = (hidden,)
+    if not config.tie_word_embeddings:
+        shapes["transformer.output_layer.weight"] = (config.vocab_size, hidden)
+    return shapes

@@ -1,0 +1,113 @@
+// The micro-kernel behind Mmad: a register tile of rows x 16 columns (two of them on AVX-512), k
+// innermost, on the fractal panels that LoadData leaves in L0A and L0B.
+#include <algorithm>
+#include <cstdint>
+
+#include "ascend_twin/cube.h"
+#include "simd.h"
+
+namespace ascend_twin {
+namespace {
+
+constexpr uint32_t kCols = 16;  // columns of a B or C fractal
+constexpr uint32_t kVectorsPerFractal = kCols / kLanes;
+// Accumulators fill the registers that are left beside a row of B and one broadcast.
+constexpr uint32_t kMaxRows = kLanes == 16 ? 8 : (kLanes == 8 ? 6 : 4);
+constexpr uint32_t kMaxFractals = kLanes == 16 ? 2 : 1;
+
+struct PanelShape {
+    uint32_t k;
+    uint32_t fractalK;
+    uint32_t bStep;  // floats from one k fractal of B to the next
+};
+
+// c (rows, 16 * fractals), row pitch 16, column fractals cStep apart; a points at row 0 of the tile
+// inside its row fractal, whose k fractals follow one another.
+template <uint32_t rows, uint32_t fractals>
+void Tile(float* c, uint32_t cStep, const float* a, const float* b, const PanelShape& shape,
+          bool accumulate) {
+    constexpr uint32_t vectors = fractals * kVectorsPerFractal;
+    Vector acc[rows][vectors];
+    for (uint32_t r = 0; r < rows; ++r) {
+        for (uint32_t v = 0; v < vectors; ++v) {
+            const float* from = c + (v / kVectorsPerFractal) * cStep + r * kCols +
+                                (v % kVectorsPerFractal) * kLanes;
+            acc[r][v] = accumulate ? Load(from) : Vector{};
+        }
+    }
+    const uint32_t bFractal = kCols * shape.fractalK;
+    for (uint32_t k0 = 0; k0 < shape.k; k0 += shape.fractalK) {
+        const uint32_t depth = std::min(shape.fractalK, shape.k - k0);
+        for (uint32_t k = 0; k < depth; ++k) {
+            Vector bRow[vectors];
+            for (uint32_t v = 0; v < vectors; ++v) {
+                bRow[v] = Load(b + (v / kVectorsPerFractal) * bFractal + k * kCols +
+                               (v % kVectorsPerFractal) * kLanes);
+            }
+            for (uint32_t r = 0; r < rows; ++r) {
+                const Vector scalar = Broadcast(a[r * shape.fractalK + k]);
+                for (uint32_t v = 0; v < vectors; ++v) acc[r][v] += scalar * bRow[v];
+            }
+        }
+        a += kCols * shape.fractalK;
+        b += shape.bStep;
+    }
+    for (uint32_t r = 0; r < rows; ++r) {
+        for (uint32_t v = 0; v < vectors; ++v) {
+            Store(c + (v / kVectorsPerFractal) * cStep + r * kCols +
+                      (v % kVectorsPerFractal) * kLanes,
+                  acc[r][v]);
+        }
+    }
+}
+
+template <uint32_t fractals>
+void TileOfRows(uint32_t rows, float* c, uint32_t cStep, const float* a, const float* b,
+                const PanelShape& shape, bool accumulate) {
+    switch (rows) {
+        case 1: return Tile<1, fractals>(c, cStep, a, b, shape, accumulate);
+        case 2: return Tile<2, fractals>(c, cStep, a, b, shape, accumulate);
+        case 3: return Tile<3, fractals>(c, cStep, a, b, shape, accumulate);
+        case 4: return Tile<4, fractals>(c, cStep, a, b, shape, accumulate);
+        case 5: return Tile<5, fractals>(c, cStep, a, b, shape, accumulate);
+        case 6: return Tile<6, fractals>(c, cStep, a, b, shape, accumulate);
+        case 7: return Tile<7, fractals>(c, cStep, a, b, shape, accumulate);
+        default: return Tile<8, fractals>(c, cStep, a, b, shape, accumulate);
+    }
+}
+
+}  // namespace
+
+void MatMulPanels(float* c, const float* a, const float* b, uint32_t m, uint32_t n, uint32_t k,
+                  uint32_t fractalK, bool accumulate) {
+    const uint32_t rowFractals = (m + kCols - 1) / kCols;
+    const uint32_t colFractals = (n + kCols - 1) / kCols;
+    const uint32_t depthFractals = (k + fractalK - 1) / fractalK;
+    const PanelShape shape = {k, fractalK, colFractals * kCols * fractalK};
+    const uint32_t cStep = rowFractals * kCols * kCols;
+    for (uint32_t col = 0; col < colFractals; col += kMaxFractals) {
+        const uint32_t fractals = std::min(kMaxFractals, colFractals - col);
+        const float* bCol = b + col * kCols * fractalK;
+        for (uint32_t row = 0; row < rowFractals; ++row) {
+            const uint32_t rows = std::min(kCols, m - row * kCols);
+            const float* aRow = a + row * depthFractals * kCols * fractalK;
+            float* cTile = c + col * cStep + row * kCols * kCols;
+            const uint32_t passes = (rows + kMaxRows - 1) / kMaxRows;
+            uint32_t done = 0;
+            for (uint32_t pass = 0; pass < passes; ++pass) {
+                // 16 rows go as 6 + 5 + 5, not 6 + 6 + 4: equal passes keep the FMA units busy.
+                const uint32_t live = (rows - done + passes - pass - 1) / (passes - pass);
+                const float* aTile = aRow + done * fractalK;
+                float* cRows = cTile + done * kCols;
+                if (kMaxFractals == 2 && fractals == 2) {
+                    TileOfRows<kMaxFractals>(live, cRows, cStep, aTile, bCol, shape, accumulate);
+                } else {
+                    TileOfRows<1>(live, cRows, cStep, aTile, bCol, shape, accumulate);
+                }
+                done += live;
+            }
+        }
+    }
+}
+
+}  // namespace ascend_twin

@@ -1,0 +1,169 @@
+// Workers spin for some microseconds before they sleep: a decode step launches kernels back to back.
+#include "thread_pool.h"
+
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdlib>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace ascend_twin {
+namespace {
+
+constexpr uint32_t kMaxThreads = 1024;
+constexpr auto kSpinTime = std::chrono::microseconds(50);
+
+inline void Pause() {
+#if defined(__x86_64__)
+    _mm_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+}
+
+uint32_t DefaultThreads() {
+    if (const char* text = std::getenv("GLM2_NUM_THREADS")) {
+        char* end = nullptr;
+        const long wanted = std::strtol(text, &end, 10);
+        if (end != text && *end == '\0' && wanted >= 1 && wanted <= static_cast<long>(kMaxThreads)) {
+            return static_cast<uint32_t>(wanted);
+        }
+    }
+    cpu_set_t allowed;
+    if (sched_getaffinity(0, sizeof(allowed), &allowed) == 0) {
+        return static_cast<uint32_t>(std::max(1, CPU_COUNT(&allowed)));
+    }
+    return std::max(1u, std::thread::hardware_concurrency());
+}
+
+// Runs one job at a time on `threads - 1` workers and the caller.
+class Pool {
+  public:
+    explicit Pool(uint32_t threads) : threads_(threads) {
+        for (uint32_t i = 1; i < threads; ++i) workers_.emplace_back([this, i] { Work(i); });
+    }
+
+    ~Pool() {
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            stopping_.store(true);
+            generation_.fetch_add(1);
+        }
+        wake_.notify_all();
+        for (std::thread& worker : workers_) worker.join();
+    }
+
+    uint32_t threads() const { return threads_; }
+
+    void Run(uint32_t count, void (*task)(void*, uint32_t), void* context) {
+        task_ = task;
+        context_ = context;
+        count_ = count;
+        pending_.store(threads_ - 1, std::memory_order_relaxed);
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            generation_.fetch_add(1, std::memory_order_release);
+        }
+        wake_.notify_all();
+        RunShare(0);
+        for (uint32_t spins = 0; pending_.load(std::memory_order_acquire) != 0; ++spins) {
+            // A worker may share this processor: let it have its turn now and then.
+            if (spins % 1024 == 1023) std::this_thread::yield();
+            Pause();
+        }
+    }
+
+  private:
+    void RunShare(uint32_t thread) {
+        for (uint32_t i = thread; i < count_; i += threads_) task_(context_, i);
+    }
+
+    void Work(uint32_t thread) {
+        uint64_t seen = 0;
+        while (true) {
+            seen = AwaitGeneration(seen);
+            if (stopping_.load()) return;
+            RunShare(thread);
+            pending_.fetch_sub(1, std::memory_order_release);
+        }
+    }
+
+    uint64_t AwaitGeneration(uint64_t seen) {
+        const auto deadline = std::chrono::steady_clock::now() + kSpinTime;
+        do {
+            for (uint32_t i = 0; i < 64; ++i) {
+                const uint64_t now = generation_.load(std::memory_order_acquire);
+                if (now != seen) return now;
+                Pause();
+            }
+        } while (std::chrono::steady_clock::now() < deadline);
+        std::unique_lock<std::mutex> lock(mutex_);
+        wake_.wait(lock, [&] { return generation_.load(std::memory_order_acquire) != seen; });
+        return generation_.load(std::memory_order_acquire);
+    }
+
+    const uint32_t threads_;
+    std::vector<std::thread> workers_;
+    std::mutex mutex_;
+    std::condition_variable wake_;
+    std::atomic<uint64_t> generation_{0};
+    std::atomic<uint32_t> pending_{0};
+    std::atomic<bool> stopping_{false};
+    void (*task_)(void*, uint32_t) = nullptr;
+    void* context_ = nullptr;
+    uint32_t count_ = 0;
+};
+
+struct Shared {
+    std::mutex mutex;
+    std::unique_ptr<Pool> pool;
+    std::atomic<uint32_t> threads{DefaultThreads()};
+    pid_t owner = 0;
+};
+
+// Never destroyed: kernels may run from threads that outlive main, and a forked child that exits has
+// no workers to join.
+Shared& Instance() {
+    static Shared* shared = new Shared;
+    return *shared;
+}
+
+}  // namespace
+
+uint32_t NumThreads() { return Instance().threads.load(); }
+
+void SetNumThreads(uint32_t count) {
+    Instance().threads.store(std::clamp(count, 1u, kMaxThreads));
+}
+
+void ParallelFor(uint32_t count, void (*task)(void*, uint32_t), void* context) {
+    Shared& shared = Instance();
+    const uint32_t threads = shared.threads.load();
+    if (count <= 1 || threads == 1) {
+        for (uint32_t i = 0; i < count; ++i) task(context, i);
+        return;
+    }
+    std::lock_guard<std::mutex> turn(shared.mutex);
+    if (shared.owner != getpid()) {
+        shared.pool.release();  // after fork() its threads exist in the parent alone
+        shared.owner = getpid();
+    }
+    if (!shared.pool || shared.pool->threads() != threads) {
+        shared.pool.reset();
+        shared.pool = std::make_unique<Pool>(threads);
+    }
+    shared.pool->Run(count, task, context);
+}
+
+}  // namespace ascend_twin

@@ -1,0 +1,180 @@
+// DataCopy, DataCopyPad, LoadData, LoadDataWithTranspose and Fixpipe: every move between memories.
+#ifndef ASCEND_TWIN_COPY_H_
+#define ASCEND_TWIN_COPY_H_
+
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#include "ascend_twin/params.h"
+#include "ascend_twin/tensor.h"
+
+namespace ascend_twin {
+
+constexpr uint32_t kBlockBytes = 32;
+constexpr uint32_t kFractalBytes = 512;
+constexpr uint32_t kFractalRows = 16;
+
+// Elements of one fractal row: 16 for half, 8 for float.
+template <typename T>
+constexpr uint32_t kFractalCols = kBlockBytes / sizeof(T);
+
+// One 512-byte fractal of T, rows as stored, to a float panel of the same shape.
+template <typename T>
+inline void FractalToPanel(float* panel, const T* fractal) {
+    if constexpr (std::is_same_v<T, half>) {
+        HalfToFloat(panel, &fractal->bits, kFractalRows * kFractalCols<T>);
+    } else {
+        static_assert(std::is_same_v<T, float>, "LoadData serves half and float");
+        std::memcpy(panel, fractal, kFractalBytes);
+    }
+}
+
+// panel[c][r] = fractal[r][c].
+template <typename T>
+inline void FractalToPanelTransposed(float* panel, const T* fractal) {
+    constexpr uint32_t cols = kFractalCols<T>;
+    alignas(64) float rows[kFractalRows * cols];
+    FractalToPanel(rows, fractal);
+    for (uint32_t c = 0; c < cols; ++c) {
+        for (uint32_t r = 0; r < kFractalRows; ++r) panel[c * kFractalRows + r] = rows[r * cols + c];
+    }
+}
+
+}  // namespace ascend_twin
+
+namespace AscendC {
+
+template <typename T>
+inline void DataCopy(const LocalTensor<T>& dst, const GlobalTensor<T>& src, uint32_t count) {
+    std::memcpy(dst.Data(), src.GetPhyAddr(), count * sizeof(T));
+}
+
+template <typename T>
+inline void DataCopy(const GlobalTensor<T>& dst, const LocalTensor<T>& src, uint32_t count) {
+    std::memcpy(dst.GetPhyAddr(), src.Data(), count * sizeof(T));
+}
+
+// dstStride is 32-byte units on UB, srcStride bytes on GM; each block is padded to 32 bytes on UB.
+template <typename T>
+inline void DataCopyPad(const LocalTensor<T>& dst, const GlobalTensor<T>& src,
+                        const DataCopyExtParams& params, const DataCopyPadExtParams<T>& pad) {
+    const uint32_t ubLen = (params.blockLen + ascend_twin::kBlockBytes - 1) /
+                           ascend_twin::kBlockBytes * ascend_twin::kBlockBytes;
+    auto* to = reinterpret_cast<uint8_t*>(dst.Data());
+    const auto* from = reinterpret_cast<const uint8_t*>(src.GetPhyAddr());
+    for (uint32_t block = 0; block < params.blockCount; ++block) {
+        uint8_t* row = to;
+        if (pad.isPad) {
+            T* elems = reinterpret_cast<T*>(row);
+            for (uint32_t i = 0; i < pad.leftPadding; ++i) elems[i] = pad.paddingValue;
+            row += pad.leftPadding * sizeof(T);
+            elems = reinterpret_cast<T*>(row + params.blockLen);
+            for (uint32_t i = 0; i < pad.rightPadding; ++i) elems[i] = pad.paddingValue;
+        }
+        std::memcpy(row, from, params.blockLen);
+        to += ubLen + params.dstStride * ascend_twin::kBlockBytes;
+        from += params.blockLen + params.srcStride;
+    }
+}
+
+template <typename T>
+inline void DataCopyPad(const GlobalTensor<T>& dst, const LocalTensor<T>& src,
+                        const DataCopyExtParams& params) {
+    const uint32_t ubLen = (params.blockLen + ascend_twin::kBlockBytes - 1) /
+                           ascend_twin::kBlockBytes * ascend_twin::kBlockBytes;
+    auto* to = reinterpret_cast<uint8_t*>(dst.GetPhyAddr());
+    const auto* from = reinterpret_cast<const uint8_t*>(src.Data());
+    for (uint32_t block = 0; block < params.blockCount; ++block) {
+        std::memcpy(to, from, params.blockLen);
+        to += params.blockLen + params.dstStride;
+        from += ubLen + params.srcStride * ascend_twin::kBlockBytes;
+    }
+}
+
+// GM (rows, cols) -> L1 NZ: column block c of row r goes to c * dstNzC0Stride + r * dstNzNStride.
+template <typename T>
+inline void DataCopy(const LocalTensor<T>& dst, const GlobalTensor<T>& src,
+                     const Nd2NzParams& params) {
+    constexpr uint32_t cols = ascend_twin::kFractalCols<T>;
+    const uint32_t wholeBlocks = params.dValue / cols;
+    const uint32_t tail = params.dValue % cols;
+    for (uint32_t nd = 0; nd < params.ndNum; ++nd) {
+        T* matrix = dst.Data() + nd * params.dstNzMatrixStride;
+        const T* source = src.GetPhyAddr() + static_cast<uint64_t>(nd) * params.srcNdMatrixStride;
+        for (uint32_t row = 0; row < params.nValue; ++row) {
+            T* to = matrix + row * params.dstNzNStride * cols;
+            const T* from = source + static_cast<uint64_t>(row) * params.srcDValue;
+            const uint32_t step = params.dstNzC0Stride * cols;
+            for (uint32_t block = 0; block < wholeBlocks; ++block) {
+                std::memcpy(to + block * step, from + block * cols, ascend_twin::kBlockBytes);
+            }
+            if (tail != 0) {
+                std::memset(to + wholeBlocks * step, 0, ascend_twin::kBlockBytes);
+                std::memcpy(to + wholeBlocks * step, from + wholeBlocks * cols, tail * sizeof(T));
+            }
+        }
+    }
+}
+
+// L1 -> L0A or L0B, one fractal a repeat. A fractal of L0B is 16 rows of n with k inside; its panel
+// is k-major, so there a plain load turns it and ifTranspose does not.
+template <typename T>
+inline void LoadData(const LocalTensor<T>& dst, const LocalTensor<T>& src,
+                     const LoadData2DParams& params) {
+    constexpr uint32_t elems = ascend_twin::kFractalBytes / sizeof(T);
+    const bool turn = (dst.GetPosition() == TPosition::B2) != params.ifTranspose;
+    for (uint32_t repeat = 0; repeat < params.repeatTimes; ++repeat) {
+        const T* fractal = src.Data() + (params.startIndex + repeat * params.srcStride) * elems;
+        float* panel = dst.Panel() + repeat * (1 + params.dstGap) * elems;
+        if (turn) {
+            ascend_twin::FractalToPanelTransposed(panel, fractal);
+        } else {
+            ascend_twin::FractalToPanel(panel, fractal);
+        }
+    }
+}
+
+// L1 -> L0A or L0B. Two consecutive 16 x 8 fractals make one square, whose transpose is written as
+// two fractals dstFracGap apart.
+template <typename T>
+inline void LoadDataWithTranspose(const LocalTensor<T>& dst, const LocalTensor<T>& src,
+                                  const LoadData2dTransposeParams& params) {
+    static_assert(std::is_same_v<T, float>, "the twin's LoadDataWithTranspose serves float");
+    constexpr uint32_t elems = ascend_twin::kFractalBytes / sizeof(T);
+    const bool toB = dst.GetPosition() == TPosition::B2;
+    for (uint32_t repeat = 0; repeat < params.repeatTimes; ++repeat) {
+        const T* square = src.Data() + (params.startIndex + repeat * params.srcStride) * 2 * elems;
+        float* first = dst.Panel() + repeat * (1 + params.dstGap) * elems;
+        float* second = first + (1 + params.dstFracGap) * elems;
+        for (uint32_t r = 0; r < 16; ++r) {
+            float* panel = r < 8 ? first : second;
+            for (uint32_t c = 0; c < 16; ++c) {
+                const float value = square[(c / 8) * elems + r * 8 + c % 8];
+                panel[toB ? (r % 8) * 16 + c : c * 8 + r % 8] = value;
+            }
+        }
+    }
+}
+
+// L0C -> GM, row-major: nSize columns of mSize rows.
+template <typename T, typename U, const FixpipeConfig& config = CFG_ROW_MAJOR>
+inline void Fixpipe(const GlobalTensor<T>& dst, const LocalTensor<U>& src,
+                    const FixpipeParamsV220& params) {
+    static_assert(config.format == CO2Layout::ROW_MAJOR, "the twin's Fixpipe serves CFG_ROW_MAJOR");
+    static_assert(std::is_same_v<T, float> && std::is_same_v<U, float>,
+                  "the twin's Fixpipe serves float to float");
+    constexpr uint32_t cols = 16;
+    for (uint32_t row = 0; row < params.mSize; ++row) {
+        float* to = dst.GetPhyAddr() + static_cast<uint64_t>(row) * params.dstStride;
+        const float* from = src.Data() + row * cols;
+        for (uint32_t col = 0; col < params.nSize; col += cols) {
+            std::memcpy(to + col, from + (col / cols) * params.srcStride * cols,
+                        cols * sizeof(float));
+        }
+    }
+}
+
+}  // namespace AscendC
+
+#endif  // ASCEND_TWIN_COPY_H_

@@ -1,0 +1,90 @@
+// One logical core as a kernel sees it: its memories, its role, its index. Fast mode.
+#ifndef ASCEND_TWIN_CORE_H_
+#define ASCEND_TWIN_CORE_H_
+
+#include <cstdint>
+#include <cstring>
+
+#include "ascend_twin/dtypes.h"
+#include "ascend_twin/params.h"
+
+#define __aicore__
+#define __global__
+#define __gm__
+#define GM_ADDR uint8_t*
+
+namespace ascend_twin {
+
+constexpr uint32_t kUbBytes = 192 * 1024;
+constexpr uint32_t kL1Bytes = 512 * 1024;
+constexpr uint32_t kL0aBytes = 64 * 1024;
+constexpr uint32_t kL0bBytes = 64 * 1024;
+constexpr uint32_t kL0cBytes = 128 * 1024;
+constexpr uint32_t kAivPerCore = 2;
+constexpr uint32_t kNumFlags = 16;
+
+enum class Role : uint8_t { kAic, kAiv0, kAiv1 };
+
+enum class KernelType : uint8_t { kMixAic1Aiv2, kAivOnly };
+
+// The memories of one AIC and its two AIVs. L0A and L0B are seen by Mmad alone, so they hold float
+// panels whatever the element type: element i of the hardware's buffer is float i of the panel, and
+// a B fractal is stored with n innermost.
+struct CoreMemory {
+    alignas(64) uint8_t ub[kAivPerCore][kUbBytes];
+    alignas(64) uint8_t l1[kL1Bytes];
+    alignas(64) float l0a[kL0aBytes / sizeof(half)];
+    alignas(64) float l0b[kL0bBytes / sizeof(half)];
+    alignas(64) uint8_t l0c[kL0cBytes];
+};
+
+// What the running role is and where; switched by the scheduler together with the fiber.
+struct Context {
+    CoreMemory* memory = nullptr;
+    Role role = Role::kAiv0;
+    uint32_t block = 0;
+    uint32_t numBlocks = 1;
+    KernelType kernelType = KernelType::kAivOnly;
+    uint64_t tilingKey = 0;
+};
+
+Context& CurrentContext();
+
+// Blocks the running role until `flag` is set for it; see sync.h.
+void CrossCoreSet(uint32_t flag);
+void CrossCoreWait(uint32_t flag);
+
+}  // namespace ascend_twin
+
+namespace AscendC {
+
+inline int64_t GetBlockNum() { return ascend_twin::CurrentContext().numBlocks; }
+
+// 0..n-1 on AIC, 0..2n-1 on AIV of a MIX 1:2 kernel; 0..n-1 in a vector-only kernel.
+inline int64_t GetBlockIdx() {
+    const ascend_twin::Context& context = ascend_twin::CurrentContext();
+    if (context.kernelType == ascend_twin::KernelType::kAivOnly ||
+        context.role == ascend_twin::Role::kAic) {
+        return context.block;
+    }
+    return 2 * static_cast<int64_t>(context.block) + (context.role == ascend_twin::Role::kAiv1);
+}
+
+inline int64_t GetSubBlockIdx() {
+    return ascend_twin::CurrentContext().role == ascend_twin::Role::kAiv1 ? 1 : 0;
+}
+
+inline void InitSocState() {}
+
+}  // namespace AscendC
+
+#define ASCEND_IS_AIC (::ascend_twin::CurrentContext().role == ::ascend_twin::Role::kAic)
+#define ASCEND_IS_AIV (::ascend_twin::CurrentContext().role != ::ascend_twin::Role::kAic)
+#define TILING_KEY_IS(key) (::ascend_twin::CurrentContext().tilingKey == (key))
+#define KERNEL_TASK_TYPE_DEFAULT(type)
+#define REGISTER_TILING_DEFAULT(type)
+#define GET_TILING_DATA_WITH_STRUCT(type, name, address) \
+    type name;                                           \
+    std::memcpy(&name, address, sizeof(type))
+
+#endif  // ASCEND_TWIN_CORE_H_

@@ -1,0 +1,183 @@
+// Vector calls on UB. Count form: `count` consecutive elements. Mask form: `repeatTime` repeats of 8
+// blocks of 32 bytes, the first `mask` elements of each repeat; strides in blocks.
+#ifndef ASCEND_TWIN_VECTOR_H_
+#define ASCEND_TWIN_VECTOR_H_
+
+#include <cmath>
+#include <cstdint>
+#include <type_traits>
+
+#include "ascend_twin/params.h"
+#include "ascend_twin/tensor.h"
+#include "ascend_twin/vector_math.h"
+
+namespace ascend_twin {
+
+constexpr uint32_t kRepeatBlocks = 8;
+
+template <typename T>
+constexpr uint32_t kBlockElems = 32 / sizeof(T);
+
+struct AddOf { float operator()(float a, float b) const { return a + b; } };
+struct SubOf { float operator()(float a, float b) const { return a - b; } };
+struct MulOf { float operator()(float a, float b) const { return a * b; } };
+struct DivOf { float operator()(float a, float b) const { return a / b; } };
+// A NaN operand gives NaN, whichever side it is on.
+struct MaxOf { float operator()(float a, float b) const { return a > b || a != a ? a : b; } };
+struct MinOf { float operator()(float a, float b) const { return a < b || a != a ? a : b; } };
+
+template <typename Op>
+inline void BinaryCount(float* dst, const float* src0, const float* src1, uint32_t count, Op op) {
+    for (uint32_t i = 0; i < count; ++i) dst[i] = op(src0[i], src1[i]);
+}
+
+template <typename Op>
+inline void BinaryRepeat(float* dst, const float* src0, const float* src1, uint64_t mask,
+                         uint32_t repeatTime, const AscendC::BinaryRepeatParams& p, Op op) {
+    constexpr uint32_t elems = kBlockElems<float>;
+    const uint32_t blocks = static_cast<uint32_t>(mask / elems);
+    const uint32_t tail = static_cast<uint32_t>(mask % elems);
+    for (uint32_t repeat = 0; repeat < repeatTime; ++repeat) {
+        float* d = dst + repeat * p.dstRepStride * elems;
+        const float* a = src0 + repeat * p.src0RepStride * elems;
+        const float* b = src1 + repeat * p.src1RepStride * elems;
+        for (uint32_t block = 0; block < blocks; ++block) {
+            for (uint32_t i = 0; i < elems; ++i) d[i] = op(a[i], b[i]);
+            d += p.dstBlkStride * elems;
+            a += p.src0BlkStride * elems;
+            b += p.src1BlkStride * elems;
+        }
+        for (uint32_t i = 0; i < tail; ++i) d[i] = op(a[i], b[i]);
+    }
+}
+
+template <typename To, typename From>
+inline void CastCount(To* dst, const From* src, uint32_t count) {
+    if constexpr (std::is_same_v<To, half> && std::is_same_v<From, float>) {
+        FloatToHalf(&dst->bits, src, count);
+    } else {
+        static_assert(std::is_same_v<To, float> && std::is_same_v<From, half>,
+                      "the twin's Cast serves half <-> float");
+        HalfToFloat(dst, &src->bits, count);
+    }
+}
+
+}  // namespace ascend_twin
+
+namespace AscendC {
+
+#define ASCEND_TWIN_BINARY(Name, Op)                                                             \
+    template <typename T>                                                                        \
+    inline void Name(const LocalTensor<T>& dst, const LocalTensor<T>& src0,                      \
+                     const LocalTensor<T>& src1, const int32_t& count) {                         \
+        static_assert(std::is_same_v<T, float>, "the twin's " #Name " serves float");            \
+        ascend_twin::BinaryCount(dst.Data(), src0.Data(), src1.Data(),                           \
+                                 static_cast<uint32_t>(count), ascend_twin::Op());               \
+    }                                                                                            \
+    template <typename T>                                                                        \
+    inline void Name(const LocalTensor<T>& dst, const LocalTensor<T>& src0,                      \
+                     const LocalTensor<T>& src1, uint64_t mask, const uint8_t repeatTime,        \
+                     const BinaryRepeatParams& repeatParams) {                                   \
+        static_assert(std::is_same_v<T, float>, "the twin's " #Name " serves float");            \
+        ascend_twin::BinaryRepeat(dst.Data(), src0.Data(), src1.Data(), mask, repeatTime,        \
+                                  repeatParams, ascend_twin::Op());                              \
+    }
+ASCEND_TWIN_BINARY(Add, AddOf)
+ASCEND_TWIN_BINARY(Sub, SubOf)
+ASCEND_TWIN_BINARY(Mul, MulOf)
+ASCEND_TWIN_BINARY(Div, DivOf)
+ASCEND_TWIN_BINARY(Max, MaxOf)
+ASCEND_TWIN_BINARY(Min, MinOf)
+#undef ASCEND_TWIN_BINARY
+
+#define ASCEND_TWIN_SCALAR(Name, Op)                                                             \
+    template <typename T>                                                                        \
+    inline void Name(const LocalTensor<T>& dst, const LocalTensor<T>& src, const T& scalarValue, \
+                     const int32_t& count) {                                                     \
+        static_assert(std::is_same_v<T, float>, "the twin's " #Name " serves float");            \
+        T* to = dst.Data();                                                                      \
+        const T* from = src.Data();                                                              \
+        const T value = scalarValue;                                                             \
+        const ascend_twin::Op op;                                                                \
+        for (int32_t i = 0; i < count; ++i) to[i] = op(from[i], value);                          \
+    }
+ASCEND_TWIN_SCALAR(Adds, AddOf)
+ASCEND_TWIN_SCALAR(Muls, MulOf)
+ASCEND_TWIN_SCALAR(Maxs, MaxOf)
+ASCEND_TWIN_SCALAR(Mins, MinOf)
+#undef ASCEND_TWIN_SCALAR
+
+template <typename T>
+inline void Exp(const LocalTensor<T>& dst, const LocalTensor<T>& src, const int32_t& count) {
+    static_assert(std::is_same_v<T, float>, "the twin's Exp serves float");
+    T* to = dst.Data();
+    const T* from = src.Data();
+    for (int32_t i = 0; i < count; ++i) to[i] = ascend_twin::ExpOf(from[i]);
+}
+
+template <typename T>
+inline void Ln(const LocalTensor<T>& dst, const LocalTensor<T>& src, const int32_t& count) {
+    static_assert(std::is_same_v<T, float>, "the twin's Ln serves float");
+    for (int32_t i = 0; i < count; ++i) dst.Data()[i] = std::log(src.Data()[i]);
+}
+
+template <typename T>
+inline void Duplicate(const LocalTensor<T>& dst, const T& scalarValue, const int32_t& count) {
+    const T value = scalarValue;
+    for (int32_t i = 0; i < count; ++i) dst.Data()[i] = value;
+}
+
+// Bit form: bit i of mask (mask[0] first) selects element i of each repeat.
+template <typename T>
+inline void Duplicate(const LocalTensor<T>& dst, const T& scalarValue, uint64_t mask[],
+                      const uint8_t repeatTime, const uint16_t dstBlockStride,
+                      const uint8_t dstRepeatStride) {
+    constexpr uint32_t elems = ascend_twin::kBlockElems<T>;
+    constexpr uint32_t repeatElems = elems * ascend_twin::kRepeatBlocks;
+    const T value = scalarValue;
+    for (uint32_t repeat = 0; repeat < repeatTime; ++repeat) {
+        T* row = dst.Data() + repeat * dstRepeatStride * elems;
+        for (uint32_t i = 0; i < repeatElems; ++i) {
+            if ((mask[i / 64] >> (i % 64) & 1u) != 0) {
+                row[(i / elems) * dstBlockStride * elems + i % elems] = value;
+            }
+        }
+    }
+}
+
+// Eight consecutive elements a repeat, each to a whole block.
+template <typename T>
+inline void Brcb(const LocalTensor<T>& dst, const LocalTensor<T>& src, const uint8_t repeatTime,
+                 const BrcbRepeatParams& repeatParams) {
+    constexpr uint32_t elems = ascend_twin::kBlockElems<T>;
+    for (uint32_t repeat = 0; repeat < repeatTime; ++repeat) {
+        for (uint32_t i = 0; i < 8; ++i) {
+            T* block = dst.Data() + (repeat * repeatParams.dstRepStride +
+                                     i * repeatParams.dstBlkStride) * elems;
+            const T value = src.Data()[repeat * 8 + i];
+            for (uint32_t j = 0; j < elems; ++j) block[j] = value;
+        }
+    }
+}
+
+template <typename T, typename U>
+inline void Cast(const LocalTensor<T>& dst, const LocalTensor<U>& src,
+                 const RoundMode& /*roundMode: NONE to widen, RINT to narrow*/,
+                 const uint32_t count) {
+    ascend_twin::CastCount(dst.Data(), src.Data(), count);
+}
+
+// dst[i] = src at byte srcBaseAddr + srcOffset[i].
+template <typename T>
+inline void Gather(const LocalTensor<T>& dst, const LocalTensor<T>& src,
+                   const LocalTensor<uint32_t>& srcOffset, const uint32_t srcBaseAddr,
+                   const uint32_t count) {
+    const auto* base = reinterpret_cast<const uint8_t*>(src.Data()) + srcBaseAddr;
+    for (uint32_t i = 0; i < count; ++i) {
+        std::memcpy(dst.Data() + i, base + srcOffset.Data()[i], sizeof(T));
+    }
+}
+
+}  // namespace AscendC
+
+#endif  // ASCEND_TWIN_VECTOR_H_

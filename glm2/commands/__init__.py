@@ -1,0 +1,1 @@
+"""The commands of ``glm2``: each module without a leading underscore is one, its ``command``."""

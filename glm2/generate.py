@@ -1,0 +1,144 @@
+"""Generate token ids: prefill a prompt, then decode one token at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Generator, Sequence
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from glm2.sampling import Sampler
+from glm2_reference.config import GLM2Config
+
+FinishReason = Literal["stop", "max_new_tokens", "max_length"]
+
+
+class ContextLengthError(ValueError):
+    """A prompt or conversation is longer than the model's context."""
+
+
+class Cache(Protocol):
+    """Keys and values of one sequence's tokens; `glm2.kv_cache.KVCache` is one."""
+
+    @property
+    def length(self) -> int:
+        """Tokens cached."""
+
+    def truncate(self, length: int) -> None:
+        """Forget all tokens but the first ``length``."""
+
+
+class Model(Protocol):
+    """What generation needs of a model; `glm2.model.GLM2Model` is one."""
+
+    @property
+    def config(self) -> GLM2Config:
+        """Dimensions and constants."""
+
+    def new_cache(self, max_tokens: int) -> Cache:
+        """Return an empty cache for one sequence."""
+
+    def forward(self, ids: npt.NDArray[np.int32], cache: Cache) -> npt.NDArray[np.float32]:
+        """Append ids (T,) to the cache and return logits (vocab_size,) of the last one."""
+
+
+def stream_tokens(
+    model: Model,
+    ids: Sequence[int],
+    cache: Cache,
+    sampler: Sampler,
+    *,
+    stop_ids: Collection[int],
+    max_new_tokens: int,
+    max_length: int | None = None,
+    cached_ids: Sequence[int] = (),
+) -> Generator[int, None, FinishReason]:
+    """Prefill ``ids``, then yield new tokens until one ends the answer.
+
+    Parameters
+    ----------
+    model : Model
+        Computes logits and appends to ``cache``.
+    ids : sequence of int
+        Tokens to feed, not yet cached; at least one.
+    cache : Cache
+        May already hold the start of the sequence. When the generator ends, is closed or is
+        interrupted, it holds the prompt and yielded tokens without a gap; the last token yielded
+        is not in it.
+    sampler : Sampler
+        Chooses each token.
+    stop_ids : collection of int
+        Tokens that end the answer; they are not yielded.
+    max_new_tokens : int
+        Most tokens to yield; at least one.
+    max_length : int, optional
+        Most tokens of prompt and answer together; the model's seq_length unless given.
+    cached_ids : sequence of int
+        The tokens already in ``cache``, for the repetition penalty.
+
+    Yields
+    ------
+    token : int
+
+    Returns
+    -------
+    reason : "stop", "max_new_tokens" or "max_length"
+        Why no more came.
+
+    Raises
+    ------
+    ContextLengthError
+        If the prompt leaves no room for an answer.
+    ValueError
+        If there is nothing to feed or ``max_new_tokens`` is not positive.
+    FloatingPointError
+        If the model's logits are not numbers.
+    """
+    limit = model.config.seq_length if max_length is None else max_length
+    _check_lengths(cache.length, len(ids), limit, model.config.seq_length, max_new_tokens)
+    previous_ids = [*cached_ids, *ids]
+    feed = np.asarray(ids, dtype=np.int32)
+    for count in range(1, max_new_tokens + 1):
+        token = sampler.sample(_forward(model, feed, cache), previous_ids)
+        if token in stop_ids:
+            return "stop"
+        yield token
+        if cache.length + 1 >= limit:
+            return "max_length"
+        if count < max_new_tokens:
+            previous_ids.append(token)
+            feed = np.asarray([token], dtype=np.int32)
+    return "max_new_tokens"
+
+
+def _forward(model: Model, feed: npt.NDArray[np.int32], cache: Cache) -> npt.NDArray[np.float32]:
+    """Run the model; whatever interrupts it, the cache keeps no half-written tokens."""
+    before = cache.length
+    try:
+        return model.forward(feed, cache)
+    except BaseException:
+        cache.truncate(before)
+        raise
+
+
+def _check_lengths(
+    num_cached: int, num_fed: int, limit: int, seq_length: int, max_new_tokens: int
+) -> None:
+    """Check that prompt and answer have room, before anything runs."""
+    if num_fed < 1:
+        msg = "ids is empty; feed at least one token, from which the next one follows"
+        raise ValueError(msg)
+    if max_new_tokens < 1:
+        msg = f"max_new_tokens is {max_new_tokens}; it must be at least 1"
+        raise ValueError(msg)
+    if not 1 <= limit <= seq_length:
+        msg = f"max_length is {limit}; the model's seq_length allows 1 to {seq_length}"
+        raise ValueError(msg)
+    num_prompt = num_cached + num_fed
+    if num_prompt >= limit:
+        msg = (
+            f"the prompt has {num_prompt} tokens and the context holds {limit} (the model's "
+            f"seq_length is {seq_length}), answer included; shorten the prompt"
+        )
+        raise ContextLengthError(msg)

@@ -1,0 +1,163 @@
+"""A fake model and a byte tokenizer: what the text side is tested with, without weights."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from glm2.config import CheckpointConfig
+from glm2.sampling import SamplingParams
+from glm2_reference.config import GLM2Config
+
+SPECIALS = (
+    "[gMASK]",
+    "sop",
+    "<|system|>",
+    "<|user|>",
+    "<|assistant|>",
+    "<|observation|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|endoftext|>",
+)
+
+
+class ByteTokenizer:
+    """One id a UTF-8 byte, then the special tokens."""
+
+    decode_errors = "replace"
+    vocab_size = 256 + len(SPECIALS)
+
+    def encode(self, text):
+        return list(text.encode())
+
+    def special_id(self, name):
+        return 256 + SPECIALS.index(name)
+
+    def token_bytes(self, token_id, *, first=False):
+        del first
+        return bytes([token_id]) if token_id < 256 else b""
+
+    def decode(self, token_ids):
+        return b"".join(map(self.token_bytes, token_ids)).decode(errors="replace")
+
+
+class FakeCache:
+    """Remembers the ids themselves."""
+
+    def __init__(self, max_tokens):
+        self.max_tokens = max_tokens
+        self.ids = []
+
+    @property
+    def length(self):
+        return len(self.ids)
+
+    def truncate(self, length):
+        assert 0 <= length <= len(self.ids)
+        del self.ids[length:]
+
+
+class FakeModel:
+    """Says what ``reply(ids so far)`` tells it to: one id, or logits."""
+
+    def __init__(self, config, reply):
+        self.config = config
+        self.reply = reply
+        self.fed = []
+
+    def new_cache(self, max_tokens):
+        return FakeCache(max_tokens)
+
+    def forward(self, ids, cache):
+        assert ids.dtype == np.int32
+        assert ids.ndim == 1
+        assert len(ids) >= 1
+        self.fed.append(ids.tolist())
+        cache.ids += ids.tolist()
+        assert cache.length <= cache.max_tokens
+        reply = self.reply(list(cache.ids))
+        if isinstance(reply, np.ndarray):
+            return reply
+        logits = np.zeros(self.config.vocab_size, np.float32)
+        logits[reply] = 10
+        return logits
+
+
+@pytest.fixture
+def byte_tokenizer():
+    return ByteTokenizer()
+
+
+@pytest.fixture
+def byte_config():
+    """Dimensions that fit the byte tokenizer; 400 tokens of context."""
+    return GLM2Config(
+        num_layers=1,
+        hidden_size=8,
+        ffn_hidden_size=8,
+        num_heads=2,
+        num_kv_heads=1,
+        head_dim=4,
+        vocab_size=ByteTokenizer.vocab_size,
+        seq_length=400,
+        norm_eps=1e-5,
+        add_qkv_bias=True,
+    )
+
+
+@pytest.fixture
+def fake_model(byte_config):
+    """``fake_model(reply)``: a model whose next token is ``reply(ids)``."""
+    return lambda reply: FakeModel(byte_config, reply)
+
+
+@pytest.fixture
+def answering_model(fake_model, byte_tokenizer):
+    """``answering_model(answers)``: gives turn n the n-th text, byte by byte, then ``stop``."""
+
+    def build(answers, *, opening="<|assistant|>", stop="<|user|>"):
+        opening_id, stop_id = (byte_tokenizer.special_id(name) for name in (opening, stop))
+
+        def reply(ids):
+            turn = ids.count(opening_id) - 1
+            said = ids[len(ids) - 1 - ids[::-1].index(opening_id) :][1:]
+            answer = [*answers[turn].encode(), stop_id]
+            return answer[len(said)]
+
+        return fake_model(reply)
+
+    return build
+
+
+@pytest.fixture
+def checkpoint(byte_config, tmp_path):
+    """``checkpoint(chat_format, ...)``: greedy settings for the byte tokenizer."""
+
+    def build(chat_format="chatglm3", **changes):
+        fields = {
+            "folder": tmp_path,
+            "config": byte_config,
+            "chat_format": chat_format,
+            "name": "fake",
+            "torch_dtype": "float32",
+            "eos_token_ids": (),
+            "default_system": None,
+            "max_length": byte_config.seq_length,
+            "sampling": SamplingParams(temperature=0.0),
+        }
+        return CheckpointConfig(**fields | changes)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def real_tokenizer_file():
+    """ChatGLM's own tokenizer.model, which its licence keeps out of the project."""
+    default = Path(__file__).parents[3] / "shared" / "data"
+    folder = Path(os.environ.get("GLM2_TEST_DATA", default))
+    file = folder / "tokenizer.model"
+    if not file.is_file():
+        pytest.skip(f"no tokenizer.model in {folder}; GLM2_TEST_DATA names its folder")
+    return file
