@@ -94,6 +94,10 @@ def read_checkpoint_config(folder: str | Path, chat_format: str | None = None) -
     if not isinstance(name, str):
         msg = f"{folder / 'config.json'} has _name_or_path = {name!r}; expected a string"
         raise ValueError(msg)
+    default_system = fields.get("default_system")
+    if not isinstance(default_system, str | None):
+        msg = f"config.json has default_system = {default_system!r}; expected a string"
+        raise ValueError(msg)
     if fields.get("quantization_bit"):
         msg = (
             f"{folder} holds a {fields['quantization_bit']}-bit quantised checkpoint, which is not "
@@ -110,7 +114,7 @@ def read_checkpoint_config(folder: str | Path, chat_format: str | None = None) -
         name=name,
         torch_dtype=str(fields.get("torch_dtype", "float16")),
         eos_token_ids=_eos_token_ids(fields),
-        default_system=fields.get("default_system"),
+        default_system=default_system,
         max_length=min(config.seq_length, CHATGLM2_MAX_LENGTH) if short else config.seq_length,
         sampling=_SAMPLING[chosen],
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -105,13 +106,13 @@ def _check_layout(path: Path, header: Mapping[str, Any], data_bytes: int) -> Non
             case _:
                 msg = f"{path} has a damaged header entry for {name}; fetch the file again"
                 raise ValueError(msg)
-        if not all(isinstance(length, int) and length >= 0 for length in shape):
+        if not all(type(length) is int and length >= 0 for length in shape):
             msg = f"{path} gives {name} the shape {shape}; fetch the file again"
             raise ValueError(msg)
         if dtype not in _DTYPES:
             msg = f"{path} stores {name} as {dtype}; expected one of {', '.join(_DTYPES)}"
             raise ValueError(msg)
-        wanted_bytes = int(np.prod(shape, dtype=np.int64)) * _DTYPES[dtype].itemsize
+        wanted_bytes = math.prod(shape) * _DTYPES[dtype].itemsize
         if end - begin != wanted_bytes:
             msg = (
                 f"{path} gives {name} {end - begin} bytes, but {dtype} of shape {tuple(shape)} "
@@ -160,7 +161,7 @@ def write_safetensors(
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}  # what published files carry
     position = 0
     for name, shape in shapes.items():
-        end = position + int(np.prod(shape, dtype=np.int64)) * _DTYPES[_NAMES[dtype]].itemsize
+        end = position + math.prod(shape) * _DTYPES[_NAMES[dtype]].itemsize
         offsets = [position, end]
         header[name] = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": offsets}
         position = end

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from glm2.safetensors_file import AnyArray, read_safetensors, replacing, write_safetensors
 from glm2_reference.config import GLM2Config, published_tensor_shapes
@@ -201,7 +200,7 @@ def _summary(names: Iterable[str]) -> str:
 
 def _num_bytes(shape: tuple[int, ...], itemsize: int) -> int:
     """Return the bytes of one tensor."""
-    return int(np.prod(shape, dtype=np.int64)) * itemsize
+    return math.prod(shape) * itemsize
 
 
 def _plan_shards(

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from glm2.chat import ChatSession, _AnswerCleaner
 from glm2.generate import ContextLengthError
-from glm2.prompt import Message
+from glm2.prompt import Message, build_prompt
 
 
 def test_chat_turns_make_history(answering_model, byte_tokenizer, checkpoint):
@@ -25,44 +25,28 @@ def test_chat_turns_make_history(answering_model, byte_tokenizer, checkpoint):
     assert session.last_turn.finish_reason == "stop"
 
 
-@pytest.mark.parametrize("chat_format", ["chatglm2", "chatglm3", "chatml"])
-def test_chat_feeds_only_what_the_cache_lacks(fake_model, byte_tokenizer, checkpoint, chat_format):
-    stop = {"chatglm2": 2, "chatglm3": byte_tokenizer.special_id("<|user|>")}.get(
-        chat_format, byte_tokenizer.special_id("<|im_end|>")
-    )
-    prompts = []
-
-    def reply(ids):
-        script = [*b"ok", stop]
-        said = [token for token in ids[len(prompts[-1]) :]]
-        return script[len(said)]
-
-    class Recording(type(byte_tokenizer)):
-        """Remembers nothing but lets the test see whole prompts."""
-
-    from glm2 import chat as chat_module
-
-    original = chat_module.build_prompt
-
-    def recording(tokenizer, messages, chat_format):
-        prompts.append(original(tokenizer, messages, chat_format))
-        return prompts[-1]
-
-    model = fake_model(reply)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chat_module, "build_prompt", recording)
-        session = ChatSession(
-            model, Recording(), checkpoint(chat_format, eos_token_ids=(2,))
-        )
-        caches = []
-        for text in ("one", "two", "three"):
-            assert "".join(session.stream(text)) == "ok"
-            caches.append(list(session._cache.ids))
-    for prompt, cached in zip(prompts, caches, strict=True):
-        assert cached == [*prompt, *b"ok"]  # exactly what a model without a cache would have seen
-    turns = session.last_turn
-    assert turns.cached_tokens == len(prompts[1]) + 2
-    assert turns.cached_tokens + len(model.fed[-3]) == len(prompts[2])
+@pytest.mark.parametrize(
+    ("chat_format", "answer", "stop"),
+    [("chatglm2", "ok", "sop"), ("chatglm3", "\nok", "<|user|>"), ("chatml", "ok", "<|im_end|>")],
+)
+def test_chat_feeds_only_what_the_cache_lacks(
+    fake_model, byte_tokenizer, checkpoint, chat_format, answer, stop
+):
+    stop_id = byte_tokenizer.special_id(stop)
+    script = [*answer.encode(), stop_id]
+    model = fake_model(lambda ids: script[len(ids) - num_prompt])
+    session = ChatSession(model, byte_tokenizer, checkpoint(chat_format, eos_token_ids=(stop_id,)))
+    cached = []
+    for text in ("one", "two", "three"):
+        messages = [*session.messages, Message("user", text)]
+        prompt = build_prompt(byte_tokenizer, messages, chat_format)
+        num_prompt = len(prompt)
+        model.fed.clear()
+        assert "".join(session.stream(text)) == "ok"
+        assert model.fed[0] == prompt[len(cached) :]
+        assert session.last_turn.cached_tokens == len(cached)
+        cached = [*prompt, *answer.encode()]
+        assert session._cache.ids == cached  # what a model without a cache would have been fed
 
 
 def test_chat_reencodes_an_answer_that_was_cleaned(answering_model, byte_tokenizer, checkpoint):
@@ -88,16 +72,12 @@ def test_chat_interrupted_keeps_what_was_said(answering_model, byte_tokenizer, c
 
 
 def test_chat_ctrl_c_inside_the_model_keeps_what_was_said(fake_model, byte_tokenizer, checkpoint):
-    interrupts = [True]
+    opening = byte_tokenizer.special_id("<|assistant|>")
 
     def reply(ids):
-        if ids[-2:] == [*b"ab"] and interrupts.pop():
+        if ids[-2:] == [*b"ab"]:
             raise KeyboardInterrupt
-        return b"abc"[len(ids) - 1 - ids[::-1].index(260) :][0] if False else script(ids)
-
-    def script(ids):
-        said = ids[len(ids) - ids[::-1].index(byte_tokenizer.special_id("<|assistant|>")) :]
-        return [*b"abc", byte_tokenizer.special_id("<|user|>")][len(said)]
+        return b"ab"[len(ids) - 1 - ids.index(opening)]
 
     session = ChatSession(fake_model(reply), byte_tokenizer, checkpoint())
     pieces = session.stream("q")
@@ -124,9 +104,7 @@ def test_chat_failed_or_silent_turn_leaves_history(fake_model, byte_tokenizer, c
     assert session.messages == ()
 
 
-def test_chat_too_long_conversation_names_both_numbers(
-    answering_model, byte_tokenizer, checkpoint
-):
+def test_chat_too_long_conversation_names_both_numbers(answering_model, byte_tokenizer, checkpoint):
     session = ChatSession(answering_model(["a"]), byte_tokenizer, checkpoint(max_length=50))
     message = r"conversation has 65 tokens and the context holds 50 \(the model's seq_length is 400"
     with pytest.raises(ContextLengthError, match=message):

@@ -20,7 +20,7 @@ def run(tokens):
 
 
 def test_stream_tokens_prefills_once_then_decodes_one_by_one(fake_model):
-    model = fake_model(lambda ids: len(ids))
+    model = fake_model(len)
     cache = model.new_cache(100)
     tokens, reason = run(
         stream_tokens(model, [7, 8, 9], cache, greedy(), stop_ids=(), max_new_tokens=3)
@@ -31,7 +31,7 @@ def test_stream_tokens_prefills_once_then_decodes_one_by_one(fake_model):
 
 
 def test_stream_tokens_keeps_the_stop_token(fake_model):
-    model = fake_model(lambda ids: len(ids))
+    model = fake_model(len)
     cache = model.new_cache(100)
     generated = stream_tokens(model, [7, 8], cache, greedy(), stop_ids={4}, max_new_tokens=50)
     assert run(generated) == ([2, 3], "stop")
@@ -39,7 +39,7 @@ def test_stream_tokens_keeps_the_stop_token(fake_model):
 
 
 def test_stream_tokens_second_turn_on_one_cache(fake_model):
-    model = fake_model(lambda ids: len(ids))
+    model = fake_model(len)
     cache = model.new_cache(100)
     run(stream_tokens(model, [1, 1], cache, greedy(), stop_ids=(), max_new_tokens=2))
     generated = stream_tokens(
@@ -98,7 +98,7 @@ def test_stream_tokens_refuses_wrong_arguments(fake_model, ids, options, message
 
 
 def test_stream_tokens_closed_early_leaves_what_was_fed(fake_model):
-    model = fake_model(lambda ids: len(ids))
+    model = fake_model(len)
     cache = model.new_cache(100)
     tokens = stream_tokens(model, [7, 8], cache, greedy(), stop_ids=(), max_new_tokens=50)
     assert [next(tokens), next(tokens)] == [2, 3]
@@ -123,8 +123,6 @@ def test_stream_tokens_interrupted_in_the_model_forgets_that_step(fake_model):
 
 def test_stream_tokens_nan_is_an_error_not_a_token(fake_model):
     model = fake_model(lambda _: np.full(8, np.nan, np.float32))
-    tokens = stream_tokens(
-        model, [1], model.new_cache(9), greedy(), stop_ids=(), max_new_tokens=5
-    )
+    tokens = stream_tokens(model, [1], model.new_cache(9), greedy(), stop_ids=(), max_new_tokens=5)
     with pytest.raises(FloatingPointError, match="8 of 8 logits are NaN"):
         next(tokens)

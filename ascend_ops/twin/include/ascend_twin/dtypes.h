@@ -56,7 +56,7 @@ inline void HalfToFloat(float* dst, const uint16_t* src, uint32_t count) {
 #if defined(__AVX512F__)
     for (; i + 16 <= count; i += 16) {
         const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(src + i));
-        _mm512_storeu_ps(dst + i, _mm512_cvtph_ps(bits));
+        _mm512_storeu_ps(dst + i, _mm512_maskz_cvtph_ps(0xffff, bits));
     }
 #endif
 #if defined(__F16C__)

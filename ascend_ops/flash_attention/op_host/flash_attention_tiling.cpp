@@ -1,0 +1,144 @@
+// Tile sizes of FlashAttention. The UB and L1 plans mirror the kernel's Init functions.
+#include "flash_attention/op_host/flash_attention_tiling.h"
+
+#include <algorithm>
+#include <string>
+
+namespace ascend_ops {
+namespace {
+
+constexpr uint32_t kRowsWanted = 128;
+constexpr uint32_t kMaxRows = 128;
+constexpr uint32_t kVecRows = 32;
+constexpr uint32_t kMaxStride = 65535;  // of a GM matrix, elements (Nd2Nz)
+constexpr uint32_t kWindowCap = 1u << 30;
+
+uint32_t AlignTo(uint32_t value, uint32_t unit) { return (value + unit - 1) / unit * unit; }
+
+Status Invalid(const std::string& message) {
+    return Status::Error(StatusCode::kInvalidShape, message);
+}
+
+Status CheckShape(const FlashAttentionArgs& args) {
+    if (args.numKvHeads == 0 || args.numHeads % args.numKvHeads != 0) {
+        return Invalid("q has " + std::to_string(args.numHeads) + " heads and k has " +
+                       std::to_string(args.numKvHeads) +
+                       "; num_heads must be a multiple of num_kv_heads");
+    }
+    if (args.numHeads / args.numKvHeads > kMaxRows) {
+        return Invalid("the group size is " + std::to_string(args.numHeads / args.numKvHeads) +
+                       "; at most " + std::to_string(kMaxRows) + " heads may share one KV head");
+    }
+    if (args.headDim == 0 || args.headDim % 16 != 0 || args.headDim > 256) {
+        return Invalid("head_dim is " + std::to_string(args.headDim) +
+                       "; it must be a multiple of 16 up to 256");
+    }
+    if (args.pageSize < 16 || args.pageSize > 256 || args.pageSize % 16 != 0) {
+        return Invalid("page_size is " + std::to_string(args.pageSize) +
+                       "; it must be a multiple of 16 from 16 to 256");
+    }
+    if (args.numHeads * args.headDim > kMaxStride) {
+        return Invalid("num_heads * head_dim is " + std::to_string(args.numHeads * args.headDim) +
+                       "; at most " + std::to_string(kMaxStride));
+    }
+    return Status::Ok();
+}
+
+// Bytes of UB that an AIV takes: as FlashAttentionVector::Init adds them up.
+uint32_t UbBytes(const FlashAttentionTilingData& t, uint32_t cacheBytes) {
+    const uint32_t rows = t.blockM / 2;
+    const uint32_t pass = t.vecRows * std::max(t.blockN, t.headDim);
+    return rows * t.headDim * 4 + pass * 4 + pass * cacheBytes + t.vecRows * 64 * 4 +
+           t.vecRows * 8 * 4 + (1 + 3 * kTaskSlots) * rows * 4;
+}
+
+// Bytes of L1 that an AIC takes: Q, and two buffers each of K, V and P.
+uint32_t L1Bytes(const FlashAttentionTilingData& t, uint32_t cacheBytes) {
+    return (t.blockM * t.headDim + 4 * t.blockN * t.headDim + 2 * t.blockM * t.blockN) * cacheBytes;
+}
+
+bool Fits(const FlashAttentionTilingData& t, uint32_t cacheBytes, const CoreLimits& limits) {
+    return UbBytes(t, cacheBytes) <= limits.ubBytes && L1Bytes(t, cacheBytes) <= limits.l1Bytes &&
+           2 * t.blockM * t.l0BlockK * cacheBytes <= limits.l0aBytes &&
+           2 * t.l0BlockN * t.l0BlockK * cacheBytes <= limits.l0bBytes &&
+           2 * t.blockM * t.l0BlockN * 4 <= limits.l0cBytes;
+}
+
+void LayOutWorkspace(FlashAttentionTilingData* t, uint32_t cacheBytes) {
+    constexpr uint64_t kAlign = 512;
+    const auto align = [](uint64_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; };
+    const uint64_t rows = t->blockM;
+    t->workspaceQ = 0;
+    t->workspaceS = align(t->workspaceQ + rows * t->headDim * cacheBytes);
+    t->workspaceP = align(t->workspaceS + kTaskSlots * rows * t->blockN * 4);
+    t->workspaceO = align(t->workspaceP + kTaskSlots * rows * t->blockN * cacheBytes);
+    t->workspaceBytes = align(t->workspaceO + kTaskSlots * rows * t->headDim * 4);
+}
+
+// Q tiles of all sequences and groups: no more cores than that have work.
+uint64_t CountItems(const FlashAttentionArgs& args, uint32_t tokensPerBlock) {
+    uint64_t items = 0;
+    for (uint32_t seq = 0; seq < args.numSeqs; ++seq) {
+        const uint32_t tokens =
+            static_cast<uint32_t>(args.cuSeqlensQ[seq + 1] - args.cuSeqlensQ[seq]);
+        items += (tokens + tokensPerBlock - 1) / tokensPerBlock;
+    }
+    return items * args.numKvHeads;
+}
+
+}  // namespace
+
+Status FlashAttentionTilingKey(DataType qType, DataType cacheType, uint64_t* key) {
+    if (qType == DataType::kFloat16 && cacheType == DataType::kFloat16) {
+        *key = kKeyHalfHalf;
+    } else if (qType == DataType::kFloat32 && cacheType == DataType::kFloat16) {
+        *key = kKeyFloatHalf;
+    } else if (qType == DataType::kFloat32 && cacheType == DataType::kFloat32) {
+        *key = kKeyFloatFloat;
+    } else {
+        return Invalid("a float32 cache needs float32 queries");
+    }
+    return Status::Ok();
+}
+
+Status ComputeFlashAttentionTiling(const FlashAttentionArgs& args, const CoreLimits& limits,
+                                   FlashAttentionTilingData* tiling) {
+    const Status shape = CheckShape(args);
+    if (!shape.ok()) return shape;
+    const uint32_t cacheBytes = SizeOf(args.cacheType);
+    FlashAttentionTilingData t = {};
+    t.numSeqs = args.numSeqs;
+    t.numHeads = args.numHeads;
+    t.numKvHeads = args.numKvHeads;
+    t.groupSize = args.numHeads / args.numKvHeads;
+    t.headDim = args.headDim;
+    t.pageSize = args.pageSize;
+    t.maxPages = args.maxPages;
+    t.causal = args.causal ? 1 : 0;
+    t.window = std::min(args.window, kWindowCap);
+    t.hasPrefix = args.prefixLen != nullptr ? 1 : 0;
+    t.returnLse = args.lse != nullptr ? 1 : 0;
+    t.scale = args.scale;
+    t.tokensPerBlock = std::max(1u, kRowsWanted / t.groupSize);
+    t.blockM = AlignTo(t.tokensPerBlock * t.groupSize, 16);
+    t.vecRows = kVecRows;
+    t.l0BlockK = cacheBytes == 2 ? 128 : 64;
+    t.l0BlockN = 128;
+    for (t.blockN = 256; t.blockN >= 64; t.blockN /= 2) {
+        if (!Fits(t, cacheBytes, limits)) continue;
+        LayOutWorkspace(&t, cacheBytes);
+        const uint64_t items = std::max<uint64_t>(1, CountItems(args, t.tokensPerBlock));
+        t.numCores = static_cast<uint32_t>(std::min<uint64_t>(limits.numCores, items));
+        *tiling = t;
+        return Status::Ok();
+    }
+    t.blockN = 64;
+    return Status::Error(
+        StatusCode::kNoFit,
+        "L1 needs " + std::to_string(L1Bytes(t, cacheBytes)) + " bytes and UB " +
+            std::to_string(UbBytes(t, cacheBytes)) + " for block_m=" + std::to_string(t.blockM) +
+            ", block_n=64, but they hold " + std::to_string(limits.l1Bytes) + " and " +
+            std::to_string(limits.ubBytes) + "; lower head_dim or the group size");
+}
+
+}  // namespace ascend_ops

@@ -1,0 +1,25 @@
+// Host side of FlashAttention: chooses the tiles of one call. No device code.
+#ifndef ASCEND_OPS_FLASH_ATTENTION_TILING_H_
+#define ASCEND_OPS_FLASH_ATTENTION_TILING_H_
+
+#include <cstdint>
+
+#include "ascend_ops/flash_attention.h"
+#include "ascend_ops/status.h"
+#include "ascend_ops/types.h"
+#include "flash_attention/op_kernel/flash_attention_tiling_data.h"
+
+namespace ascend_ops {
+
+// Picks blockM, blockN and the cube's tiles so that they fit `limits`: the largest blockN first.
+// kInvalidShape: the dimensions contradict one another or leave what the kernel serves.
+// kNoFit: even blockN = 64 needs more than a memory of the core holds.
+Status ComputeFlashAttentionTiling(const FlashAttentionArgs& args, const CoreLimits& limits,
+                                   FlashAttentionTilingData* tiling);
+
+// The kernel's tiling key for these element types; kInvalidShape for a pair that it does not serve.
+Status FlashAttentionTilingKey(DataType qType, DataType cacheType, uint64_t* key);
+
+}  // namespace ascend_ops
+
+#endif  // ASCEND_OPS_FLASH_ATTENTION_TILING_H_

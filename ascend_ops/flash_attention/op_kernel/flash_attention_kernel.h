@@ -1,0 +1,91 @@
+// FlashAttention on one core: AIC and its two AIVs work off the same stream of tasks.
+//
+// AIC for task t: C1(t) = Q K^T, then C2(t-2) = P V. AIV for task t: V1(t) = softmax, then
+// V2(t-2) = accumulate. AIC is two tasks ahead, so three workspace slots a core are enough:
+// - S(t+3) is written after AIC waited for P(t), which AIV set after it had read S(t);
+// - P(t+3) is written after AIV waited for S(t+3), whose Fixpipe follows C2(t) in program order;
+// - O(t+3) is written after AIC waited for P(t+3), which AIV set after V2(t) had read O(t).
+#ifndef ASCEND_OPS_FLASH_ATTENTION_KERNEL_H_
+#define ASCEND_OPS_FLASH_ATTENTION_KERNEL_H_
+
+#include "flash_attention/op_kernel/flash_attention_cube.h"
+#include "flash_attention/op_kernel/flash_attention_tasks.h"
+#include "flash_attention/op_kernel/flash_attention_tiling_data.h"
+#include "flash_attention/op_kernel/flash_attention_vector.h"
+#include "kernel_operator.h"
+
+namespace ascend_ops {
+
+struct FlashAttentionGm {
+    GM_ADDR q;
+    GM_ADDR kCache;
+    GM_ADDR vCache;
+    GM_ADDR blockTable;
+    GM_ADDR cuSeqlensQ;
+    GM_ADDR seqLenKv;
+    GM_ADDR prefixLen;
+    GM_ADDR o;
+    GM_ADDR lse;
+    GM_ADDR workspace;
+};
+
+// Q: element type of q and o; T: of the K/V cache.
+template <typename Q, typename T>
+class FlashAttentionKernel {
+  public:
+    __aicore__ inline void Init(const FlashAttentionTilingData* tiling, const FlashAttentionGm& gm) {
+        uint32_t core = static_cast<uint32_t>(AscendC::GetBlockIdx());
+        if ASCEND_IS_AIV {
+            core /= 2;
+        }
+        GM_ADDR workspace = gm.workspace + core * tiling->workspaceBytes;
+        stream_.Init(tiling, (__gm__ int32_t*)gm.cuSeqlensQ, (__gm__ int32_t*)gm.seqLenKv,
+                     (__gm__ int32_t*)gm.prefixLen, core);
+        if ASCEND_IS_AIC {
+            cube_.Init(tiling, (__gm__ T*)gm.q, (__gm__ T*)gm.kCache, (__gm__ T*)gm.vCache,
+                       (__gm__ int32_t*)gm.blockTable, workspace);
+        }
+        if ASCEND_IS_AIV {
+            vector_.Init(tiling, (__gm__ Q*)gm.q, (__gm__ Q*)gm.o, (__gm__ float*)gm.lse, workspace);
+        }
+    }
+
+    __aicore__ inline void Process() {
+        if ASCEND_IS_AIC {
+            cube_.Begin();
+            Pipeline(cube_);
+            cube_.End();
+        }
+        if ASCEND_IS_AIV {
+            vector_.Begin();
+            Pipeline(vector_);
+            vector_.End();
+        }
+    }
+
+  private:
+    using Cube = FlashAttentionCube<T, !IsSame<Q, T>::kValue>;
+    using Vector = FlashAttentionVector<Q, T>;
+
+    // Stage one of task t, then stage two of task t - 2; at the end stage two of the last two.
+    template <typename Side>
+    __aicore__ inline void Pipeline(Side& side) {
+        AttentionTask ring[kTaskSlots];
+        uint32_t opened = 0;
+        uint32_t closed = 0;
+        while (stream_.Next(&ring[opened % kTaskSlots])) {
+            side.StageOne(ring[opened % kTaskSlots]);
+            ++opened;
+            if (opened - closed == kTaskSlots) side.StageTwo(ring[closed++ % kTaskSlots]);
+        }
+        while (closed < opened) side.StageTwo(ring[closed++ % kTaskSlots]);
+    }
+
+    TaskStream stream_;
+    Cube cube_;
+    Vector vector_;
+};
+
+}  // namespace ascend_ops
+
+#endif  // ASCEND_OPS_FLASH_ATTENTION_KERNEL_H_

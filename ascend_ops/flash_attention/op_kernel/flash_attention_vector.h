@@ -1,0 +1,383 @@
+// The AIV side of FlashAttention: the online softmax, and the accumulation of O.
+#ifndef ASCEND_OPS_FLASH_ATTENTION_VECTOR_H_
+#define ASCEND_OPS_FLASH_ATTENTION_VECTOR_H_
+
+#include "common/op_kernel/online_softmax.h"
+#include "common/op_kernel/tile_math.h"
+#include "flash_attention/op_kernel/flash_attention_cube.h"
+#include "flash_attention/op_kernel/flash_attention_tasks.h"
+#include "flash_attention/op_kernel/flash_attention_tiling_data.h"
+#include "kernel_operator.h"
+
+namespace ascend_ops {
+
+// Q: element type of q and o. T: of the K/V cache and of P. Each of the two AIVs of a core takes
+// half of a Q tile's rows.
+template <typename Q, typename T>
+class FlashAttentionVector {
+  public:
+    __aicore__ inline void Init(const FlashAttentionTilingData* tiling, __gm__ Q* q, __gm__ Q* o,
+                                __gm__ float* lse, GM_ADDR workspace) {
+        tiling_ = tiling;
+        q_.SetGlobalBuffer(q);
+        o_.SetGlobalBuffer(o);
+        lse_.SetGlobalBuffer(lse);
+        castQ_.SetGlobalBuffer((__gm__ T*)(workspace + tiling->workspaceQ));
+        scores_.SetGlobalBuffer((__gm__ float*)(workspace + tiling->workspaceS));
+        probs_.SetGlobalBuffer((__gm__ T*)(workspace + tiling->workspaceP));
+        output_.SetGlobalBuffer((__gm__ float*)(workspace + tiling->workspaceO));
+
+        const uint32_t rows = tiling->blockM / 2;
+        const uint32_t passElems = tiling->vecRows * MaxOf(tiling->blockN, tiling->headDim);
+        accUb_ = Take<float>(rows * tiling->headDim);
+        tileUb_ = Take<float>(passElems);
+        probsUb_ = Take<T>(passElems);
+        foldUb_ = Take<float>(tiling->vecRows * kFloatsPerRepeat);
+        blocksUb_ = Take<float>(tiling->vecRows * kFloatsPerBlock);
+        newMaxUb_ = Take<float>(rows);
+        for (uint32_t i = 0; i < kTaskSlots; ++i) {
+            rowMaxUb_[i] = Take<float>(rows);
+            rowSumUb_[i] = Take<float>(rows);
+            alphaUb_[i] = Take<float>(rows);
+        }
+    }
+
+    __aicore__ inline void Begin() {
+        AscendC::SetFlag<AscendC::HardEvent::V_MTE2>(kEventTile);
+        AscendC::SetFlag<AscendC::HardEvent::MTE3_V>(kEventTile);
+    }
+
+    __aicore__ inline void End() {
+        AscendC::WaitFlag<AscendC::HardEvent::V_MTE2>(kEventTile);
+        AscendC::WaitFlag<AscendC::HardEvent::MTE3_V>(kEventTile);
+    }
+
+    // V1: P of the task to its slot, and the running maximum and sum of its rows.
+    __aicore__ inline void StageOne(const AttentionTask& task) {
+        TakeRows(task);
+        if constexpr (!IsSame<Q, T>::kValue) {
+            if (task.first) CastQuery(task);
+        }
+        if (task.first) StartRows(task);
+        AscendC::CrossCoreWaitFlag<2, PIPE_MTE2>(kFlagScores);
+        if (task.kvRows > 0) {
+            for (uint32_t row = 0; row < rows_; row += tiling_->vecRows) {
+                SoftmaxPass(task, row, MinOf(tiling_->vecRows, rows_ - row));
+            }
+        }
+        AscendC::CrossCoreSetFlag<2, PIPE_MTE3>(kFlagProbs);
+    }
+
+    // V2: acc = acc * alpha + P V; after the last tile, o = acc / row_sum.
+    __aicore__ inline void StageTwo(const AttentionTask& task) {
+        TakeRows(task);
+        AscendC::CrossCoreWaitFlag<2, PIPE_MTE2>(kFlagOutput);
+        for (uint32_t row = 0; row < rows_; row += tiling_->vecRows) {
+            const uint32_t count = MinOf(tiling_->vecRows, rows_ - row);
+            if (task.first) {
+                AscendC::Duplicate<float>(accUb_[row * tiling_->headDim], 0.0f,
+                                          count * tiling_->headDim);
+                AscendC::PipeBarrier<PIPE_V>();
+            }
+            if (task.kvRows > 0) AccumulatePass(task, row, count);
+            if (task.last) FinishPass(task, row, count);
+        }
+    }
+
+  private:
+    static constexpr int32_t kEventTile = 0;  // tileUb (MTE2) and probsUb (MTE3)
+    static constexpr int32_t kEventOut = 1;   // acc or probsUb as o, foldUb as lse (MTE3)
+
+    // Rows of a Q tile that lie side by side in q and o: the end of a token's heads, whole tokens,
+    // or the beginning of a token's heads.
+    struct RowRun {
+        uint32_t rows;
+        uint32_t heads;   // rows of one token
+        uint32_t tokens;
+        uint64_t offset;  // element of q and o
+    };
+
+    template <typename E>
+    __aicore__ inline AscendC::LocalTensor<E> Take(uint32_t elems) {
+        const uint32_t address = ubBytes_;
+        ubBytes_ += AlignUp(elems * sizeof(E), kBlockBytes);
+        return AscendC::LocalTensor<E>(AscendC::TPosition::VECCALC, address, elems);
+    }
+
+    // This AIV's rows [rowBegin_, rowBegin_ + rows_) of the Q tile.
+    __aicore__ inline void TakeRows(const AttentionTask& task) {
+        const uint32_t firstHalf = AlignUp(CeilDiv(task.rows, 2), kFloatsPerBlock);
+        const uint32_t half = MinOf(firstHalf, task.rows);
+        rowBegin_ = AscendC::GetSubBlockIdx() == 0 ? 0 : half;
+        rows_ = AscendC::GetSubBlockIdx() == 0 ? half : task.rows - half;
+        state_ = task.item % kTaskSlots;
+    }
+
+    __aicore__ inline void StartRows(const AttentionTask& task) {
+        AscendC::Duplicate<float>(rowMaxUb_[task.item % kTaskSlots], kLowestMax,
+                                  tiling_->blockM / 2);
+        AscendC::Duplicate<float>(rowSumUb_[task.item % kTaskSlots], 0.0f, tiling_->blockM / 2);
+        AscendC::PipeBarrier<PIPE_V>();
+    }
+
+    // GM q of this AIV's rows -> UB, rounded to T -> GM workspace
+    __aicore__ inline void CastQuery(const AttentionTask& task) {
+        const uint32_t d = tiling_->headDim;
+        for (uint32_t row = 0; row < rows_; row += tiling_->vecRows) {
+            const uint32_t count = MinOf(tiling_->vecRows, rows_ - row);
+            AscendC::WaitFlag<AscendC::HardEvent::V_MTE2>(kEventTile);
+            for (uint32_t done = 0; done < count;) {
+                const RowRun run = RunAt(task, row + done, count - done);
+                AscendC::DataCopyExtParams params;
+                params.blockCount = run.tokens;
+                params.blockLen = run.heads * d * sizeof(Q);
+                params.srcStride = (tiling_->numHeads - tiling_->groupSize) * d * sizeof(Q);
+                params.dstStride = 0;
+                AscendC::DataCopyPadExtParams<Q> pad;
+                AscendC::DataCopyPad(tileUb_[done * d], q_[run.offset], params, pad);
+                done += run.rows;
+            }
+            AscendC::SetFlag<AscendC::HardEvent::MTE2_V>(kEventTile);
+            AscendC::WaitFlag<AscendC::HardEvent::MTE2_V>(kEventTile);
+            AscendC::WaitFlag<AscendC::HardEvent::MTE3_V>(kEventTile);
+            AscendC::Cast(probsUb_, tileUb_, AscendC::RoundMode::CAST_RINT, count * d);
+            AscendC::SetFlag<AscendC::HardEvent::V_MTE2>(kEventTile);
+            AscendC::SetFlag<AscendC::HardEvent::V_MTE3>(kEventTile);
+            AscendC::WaitFlag<AscendC::HardEvent::V_MTE3>(kEventTile);
+            AscendC::DataCopy(castQ_[(rowBegin_ + row) * d], probsUb_, count * d);
+            AscendC::SetFlag<AscendC::HardEvent::MTE3_V>(kEventTile);
+        }
+        AscendC::CrossCoreSetFlag<2, PIPE_MTE3>(kFlagQuery);
+    }
+
+    __aicore__ inline void SoftmaxPass(const AttentionTask& task, uint32_t row, uint32_t count) {
+        const uint32_t cols = AlignUp(task.kvRows, kFloatsPerRepeat);
+        const uint64_t slot = task.index % kTaskSlots * (tiling_->blockM * tiling_->blockN) +
+                              (rowBegin_ + row) * cols;
+        // GM scores[row : row + count, :] -> UB tile
+        AscendC::WaitFlag<AscendC::HardEvent::V_MTE2>(kEventTile);
+        AscendC::DataCopy(tileUb_, scores_[slot], count * cols);
+        AscendC::SetFlag<AscendC::HardEvent::MTE2_V>(kEventTile);
+        AscendC::WaitFlag<AscendC::HardEvent::MTE2_V>(kEventTile);
+        AscendC::Muls(tileUb_, tileUb_, tiling_->scale, count * cols);
+        AscendC::PipeBarrier<PIPE_V>();
+        MaskTile(task, row, count, cols);
+        UpdateMax(task, row, count, cols);
+        SubRows(tileUb_, blocksUb_, count, cols);
+
+        AscendC::WaitFlag<AscendC::HardEvent::MTE3_V>(kEventTile);
+        if constexpr (IsSame<T, float>::kValue) {
+            AscendC::Exp(probsUb_, tileUb_, count * cols);
+            AscendC::PipeBarrier<PIPE_V>();
+            UpdateSum(task, probsUb_, row, count, cols);
+        } else {
+            AscendC::Exp(tileUb_, tileUb_, count * cols);
+            AscendC::PipeBarrier<PIPE_V>();
+            AscendC::Cast(probsUb_, tileUb_, AscendC::RoundMode::CAST_RINT, count * cols);
+            UpdateSum(task, tileUb_, row, count, cols);
+        }
+        AscendC::SetFlag<AscendC::HardEvent::V_MTE2>(kEventTile);
+        // UB probs -> GM probs[row : row + count, :]
+        AscendC::SetFlag<AscendC::HardEvent::V_MTE3>(kEventTile);
+        AscendC::WaitFlag<AscendC::HardEvent::V_MTE3>(kEventTile);
+        AscendC::DataCopy(probs_[slot], probsUb_, count * cols);
+        AscendC::SetFlag<AscendC::HardEvent::MTE3_V>(kEventTile);
+    }
+
+    // Query at p sees [0, prefix) and [lo, hi); everything else of the tile becomes -inf.
+    __aicore__ inline void MaskTile(const AttentionTask& task, uint32_t row, uint32_t count,
+                                    uint32_t cols) {
+        const uint32_t group = tiling_->groupSize;
+        for (uint32_t done = 0; done < count;) {
+            const uint32_t tileRow = rowBegin_ + row + done;
+            const uint32_t live = MinOf(group - tileRow % group, count - done);
+            MaskToken(task, task.position + static_cast<int32_t>(tileRow / group), done, live, cols);
+            done += live;
+        }
+        AscendC::PipeBarrier<PIPE_V>();
+    }
+
+    __aicore__ inline void MaskToken(const AttentionTask& task, int32_t position, uint32_t row,
+                                     uint32_t live, uint32_t cols) {
+        const int32_t len = static_cast<int32_t>(task.seqLenKv);
+        const int32_t prefix = static_cast<int32_t>(task.prefixLen);
+        const int32_t window = static_cast<int32_t>(tiling_->window);
+        int32_t hi = len;
+        if (tiling_->causal != 0) {
+            hi = MinOf(len, position + 1);
+        } else if (window != 0) {
+            hi = MinOf(len, MinOf(position, len) + window);
+        }
+        const int32_t lo = window != 0 ? MaxOf(0, position - window + 1) : 0;
+        Hide(task, MaxOf(prefix, hi), static_cast<int32_t>(task.kvStart + cols), row, live, cols);
+        Hide(task, prefix, MinOf(lo, MaxOf(prefix, hi)), row, live, cols);
+    }
+
+    // Keys [from, to) of the sequence, as far as they lie in the tile.
+    __aicore__ inline void Hide(const AttentionTask& task, int32_t from, int32_t to, uint32_t row,
+                                uint32_t live, uint32_t cols) {
+        const int32_t start = static_cast<int32_t>(task.kvStart);
+        const int32_t begin = MaxOf(from - start, 0);
+        const int32_t end = MinOf(to - start, static_cast<int32_t>(cols));
+        if (begin < end) {
+            MaskColumns(tileUb_, row, live, cols, static_cast<uint32_t>(begin),
+                        static_cast<uint32_t>(end));
+        }
+    }
+
+    // blocks = the new maximum of each row, alpha = exp(old - new)
+    __aicore__ inline void UpdateMax(const AttentionTask& task, uint32_t row, uint32_t count,
+                                     uint32_t cols) {
+        const AscendC::LocalTensor<float> rowMax = rowMaxUb_[state_][row];
+        const AscendC::LocalTensor<float> alpha = alphaUb_[task.index % kTaskSlots][row];
+        const AscendC::LocalTensor<float> newMax = newMaxUb_[row];
+        RowMax(newMax, tileUb_, foldUb_, count, cols);
+        AscendC::Max(newMax, newMax, rowMax, count);
+        AscendC::PipeBarrier<PIPE_V>();
+        AscendC::Sub(alpha, rowMax, newMax, count);
+        AscendC::PipeBarrier<PIPE_V>();
+        AscendC::Exp(alpha, alpha, count);
+        AscendC::Adds(rowMax, newMax, 0.0f, count);
+        SpreadRows(blocksUb_, newMax, count);
+    }
+
+    // row_sum = row_sum * alpha + sum of the tile's row
+    __aicore__ inline void UpdateSum(const AttentionTask& task,
+                                     const AscendC::LocalTensor<float>& tile, uint32_t row,
+                                     uint32_t count, uint32_t cols) {
+        const AscendC::LocalTensor<float> rowSum = rowSumUb_[state_][row];
+        RowSum(newMaxUb_[row], tile, foldUb_, count, cols);
+        AscendC::Mul(rowSum, rowSum, alphaUb_[task.index % kTaskSlots][row], count);
+        AscendC::PipeBarrier<PIPE_V>();
+        AscendC::Add(rowSum, rowSum, newMaxUb_[row], count);
+        AscendC::PipeBarrier<PIPE_V>();
+    }
+
+    __aicore__ inline void AccumulatePass(const AttentionTask& task, uint32_t row, uint32_t count) {
+        const uint32_t d = tiling_->headDim;
+        const AscendC::LocalTensor<float> acc = accUb_[row * d];
+        // GM output[row : row + count, :] -> UB tile
+        const uint64_t slot = task.index % kTaskSlots * (tiling_->blockM * d);
+        AscendC::WaitFlag<AscendC::HardEvent::V_MTE2>(kEventTile);
+        AscendC::DataCopy(tileUb_, output_[slot + (rowBegin_ + row) * d], count * d);
+        AscendC::SetFlag<AscendC::HardEvent::MTE2_V>(kEventTile);
+        if (!task.first) {
+            SpreadRows(blocksUb_, alphaUb_[task.index % kTaskSlots][row], count);
+            MulRows(acc, blocksUb_, count, d);
+        }
+        AscendC::WaitFlag<AscendC::HardEvent::MTE2_V>(kEventTile);
+        AscendC::Add(acc, acc, tileUb_, count * d);
+        AscendC::PipeBarrier<PIPE_V>();
+        AscendC::SetFlag<AscendC::HardEvent::V_MTE2>(kEventTile);
+    }
+
+    // UB acc / row_sum -> GM o; UB row_max + ln(row_sum) -> GM lse
+    __aicore__ inline void FinishPass(const AttentionTask& task, uint32_t row, uint32_t count) {
+        const uint32_t d = tiling_->headDim;
+        const AscendC::LocalTensor<float> acc = accUb_[row * d];
+        const AscendC::LocalTensor<float> rowSum = rowSumUb_[state_][row];
+        // A row that saw a key has row_sum >= 1, one that saw none has acc = 0.
+        AscendC::Maxs(newMaxUb_[row], rowSum, 1.0e-30f, count);
+        AscendC::PipeBarrier<PIPE_V>();
+        SpreadRows(blocksUb_, newMaxUb_[row], count);
+        DivRows(acc, blocksUb_, count, d);
+        // probsUb is free once its last P has left; it takes o in q's type.
+        AscendC::WaitFlag<AscendC::HardEvent::MTE3_V>(kEventTile);
+        if (tiling_->returnLse != 0) SpreadLse(row, count);
+        if constexpr (IsSame<Q, float>::kValue) {
+            CopyOut(task, acc, row, count);
+        } else {
+            const AscendC::LocalTensor<Q> out = probsUb_.template ReinterpretCast<Q>();
+            AscendC::Cast(out, acc, AscendC::RoundMode::CAST_RINT, count * d);
+            CopyOut(task, out, row, count);
+        }
+        AscendC::SetFlag<AscendC::HardEvent::MTE3_V>(kEventTile);
+        // V writes acc and fold next: MTE3 must have read them.
+        AscendC::SetFlag<AscendC::HardEvent::MTE3_V>(kEventOut);
+        AscendC::WaitFlag<AscendC::HardEvent::MTE3_V>(kEventOut);
+    }
+
+    // fold (count, 8) = row_max + ln(row_sum), each eight times: one block a row, as DataCopyPad
+    // wants it.
+    __aicore__ inline void SpreadLse(uint32_t row, uint32_t count) {
+        AscendC::Ln(newMaxUb_[row], rowSumUb_[state_][row], count);
+        AscendC::PipeBarrier<PIPE_V>();
+        AscendC::Add(newMaxUb_[row], newMaxUb_[row], rowMaxUb_[state_][row], count);
+        AscendC::PipeBarrier<PIPE_V>();
+        SpreadRows(foldUb_, newMaxUb_[row], count);
+    }
+
+    // UB src (count, headDim) -> GM o, and foldUb -> GM lse
+    __aicore__ inline void CopyOut(const AttentionTask& task, const AscendC::LocalTensor<Q>& src,
+                                   uint32_t row, uint32_t count) {
+        const uint32_t d = tiling_->headDim;
+        AscendC::SetFlag<AscendC::HardEvent::V_MTE3>(kEventOut);
+        AscendC::WaitFlag<AscendC::HardEvent::V_MTE3>(kEventOut);
+        for (uint32_t done = 0; done < count;) {
+            const RowRun run = RunAt(task, row + done, count - done);
+            AscendC::DataCopyExtParams params;
+            params.blockCount = run.tokens;
+            params.blockLen = run.heads * d * sizeof(Q);
+            params.srcStride = 0;
+            params.dstStride = (tiling_->numHeads - tiling_->groupSize) * d * sizeof(Q);
+            AscendC::DataCopyPad(o_[run.offset], src[done * d], params);
+            if (tiling_->returnLse != 0) CopyOutLse(run, done);
+            done += run.rows;
+        }
+    }
+
+    // The same rows of lse: each a float in a block of its own.
+    __aicore__ inline void CopyOutLse(const RowRun& run, uint32_t done) {
+        AscendC::DataCopyExtParams params;
+        params.blockCount = run.heads;
+        params.blockLen = sizeof(float);
+        params.srcStride = 0;
+        params.dstStride = 0;
+        for (uint32_t token = 0; token < run.tokens; ++token) {
+            AscendC::DataCopyPad(lse_[run.offset / tiling_->headDim + token * tiling_->numHeads],
+                                 foldUb_[(done + token * run.heads) * kFloatsPerBlock], params);
+        }
+    }
+
+    // The run that starts at this AIV's row `row`, at most `count` rows long.
+    __aicore__ inline RowRun RunAt(const AttentionTask& task, uint32_t row, uint32_t count) {
+        const uint32_t group = tiling_->groupSize;
+        const uint32_t tileRow = rowBegin_ + row;
+        const uint32_t head = tileRow % group;
+        const uint64_t token = task.token + tileRow / group;
+        const bool whole = head == 0 && count >= group;
+        RowRun run;
+        run.heads = whole ? group : MinOf(group - head, count);
+        run.tokens = whole ? count / group : 1;
+        run.rows = run.heads * run.tokens;
+        run.offset = (token * tiling_->numHeads + task.group * group + head) * tiling_->headDim;
+        return run;
+    }
+
+    const FlashAttentionTilingData* tiling_ = nullptr;
+    AscendC::GlobalTensor<Q> q_;
+    AscendC::GlobalTensor<Q> o_;
+    AscendC::GlobalTensor<float> lse_;
+    AscendC::GlobalTensor<T> castQ_;
+    AscendC::GlobalTensor<float> scores_;
+    AscendC::GlobalTensor<T> probs_;
+    AscendC::GlobalTensor<float> output_;
+    AscendC::LocalTensor<float> accUb_;     // (rows, headDim)
+    AscendC::LocalTensor<float> tileUb_;    // (vecRows, max(blockN, headDim))
+    AscendC::LocalTensor<T> probsUb_;       // the same
+    AscendC::LocalTensor<float> foldUb_;    // (vecRows, 64)
+    AscendC::LocalTensor<float> blocksUb_;  // (vecRows, 8)
+    AscendC::LocalTensor<float> newMaxUb_;  // (rows)
+    // Running state of the items in flight, and alpha of the tasks in flight.
+    AscendC::LocalTensor<float> rowMaxUb_[kTaskSlots];
+    AscendC::LocalTensor<float> rowSumUb_[kTaskSlots];
+    AscendC::LocalTensor<float> alphaUb_[kTaskSlots];
+    uint32_t ubBytes_ = 0;
+    uint32_t rowBegin_ = 0;
+    uint32_t rows_ = 0;
+    uint32_t state_ = 0;
+};
+
+}  // namespace ascend_ops
+
+#endif  // ASCEND_OPS_FLASH_ATTENTION_VECTOR_H_

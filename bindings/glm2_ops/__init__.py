@@ -1,0 +1,11 @@
+"""The operators of glm2 for numpy: Ascend C kernels, compiled for this CPU through the twin.
+
+Names, argument order and results are those of ``glm2_reference``; `glm2_ops.mindspore` holds the
+same operators as MindSpore primitives.
+"""
+
+from glm2_ops._library import build_info, library_path, set_num_threads
+from glm2_ops.attention import flash_attention
+from glm2_ops.rope import rope_append
+
+__all__ = ["build_info", "flash_attention", "library_path", "rope_append", "set_num_threads"]

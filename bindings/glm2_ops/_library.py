@@ -1,0 +1,63 @@
+"""Finds the compiled operators and says how they were built."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from pathlib import Path
+from typing import Any
+
+_MODES = ("fast",)
+
+
+def _check_mode() -> None:
+    mode = os.environ.get("GLM2_TWIN", "fast")
+    if mode not in _MODES:
+        msg = f"GLM2_TWIN is {mode!r}, but this build has {' and '.join(_MODES)}; unset it"
+        raise ImportError(msg)
+
+
+_check_mode()
+try:
+    from glm2_ops import _native as native
+except ImportError as error:
+    msg = (
+        "glm2_ops was built without its native module, or for another machine "
+        f"({error}); reinstall with `pip install --force-reinstall --no-deps .` "
+        "and GLM2_PURE_PYTHON unset"
+    )
+    raise ImportError(msg) from error
+
+
+def library_path() -> Path:
+    """Return the shared library that MindSpore's custom operators are loaded from."""
+    return Path(__file__).with_name("libglm2_ops.so")
+
+
+def build_info() -> dict[str, Any]:
+    """Return how the operators were built.
+
+    Returns
+    -------
+    info : dict
+        ``version``, ``simd`` (instruction set), ``compiler``, ``twin`` (mode) and ``threads``
+        (logical cores that a call may use).
+    """
+    return {"version": importlib.metadata.version("glm2"), **native.build_info()}
+
+
+def set_num_threads(count: int) -> None:
+    """Set how many logical cores later calls may use; `GLM2_NUM_THREADS` sets the default.
+
+    Raises
+    ------
+    ValueError
+        If ``count`` is less than 1.
+    """
+    if count < 1:
+        msg = f"count is {count}; at least one thread is needed"
+        raise ValueError(msg)
+    native.set_num_threads(count)
+
+
+__all__ = ["build_info", "library_path", "native", "set_num_threads"]

@@ -1,0 +1,33 @@
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+def flash_attention(
+    q: npt.NDArray[Any],
+    k_cache: npt.NDArray[Any],
+    v_cache: npt.NDArray[Any],
+    block_table: npt.NDArray[np.int32],
+    cu_seqlens_q: npt.NDArray[np.int32],
+    seq_len_kv: npt.NDArray[np.int32],
+    prefix_len: npt.NDArray[np.int32] | None,
+    o: npt.NDArray[Any],
+    lse: npt.NDArray[np.float32] | None,
+    scale: float,
+    causal: bool,
+    window: int,
+) -> None: ...
+def rope_append(
+    qkv: npt.NDArray[Any],
+    cos: npt.NDArray[np.float32],
+    sin: npt.NDArray[np.float32],
+    k_cache: npt.NDArray[Any],
+    v_cache: npt.NDArray[Any],
+    block_table: npt.NDArray[np.int32],
+    cu_seqlens_q: npt.NDArray[np.int32],
+    seq_len_kv: npt.NDArray[np.int32],
+    q: npt.NDArray[Any],
+    rotary_dim: int,
+) -> None: ...
+def set_num_threads(count: int) -> None: ...
+def build_info() -> dict[str, Any]: ...

@@ -1,0 +1,203 @@
+"""Argument checks, once, before a launch: the kernels trust what passes here.
+
+ValueError for values and shapes, TypeError for dtypes; each message says what came and what was
+wanted. `glm2` calls them too, before it runs a graph: a MindSpore custom operator that fails inside
+a graph leaves that graph unusable.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+_FLOATS = (np.dtype(np.float16), np.dtype(np.float32))
+_MAX_INT32 = 2**31 - 1
+
+
+def check_array(name: str, array: npt.NDArray[Any], layout: str) -> None:
+    """Require a numpy array with as many axes as ``layout``, such as "(T, N, D)", spells."""
+    if not isinstance(array, np.ndarray):
+        msg = f"{name} is a {type(array).__name__}; expected a numpy array {layout}"
+        raise TypeError(msg)
+    wanted = len([axis for axis in layout.strip("()").split(",") if axis.strip()])
+    if array.ndim != wanted:
+        msg = f"{name} has shape {array.shape}; expected {wanted} axes, {layout}"
+        raise ValueError(msg)
+
+
+def check_shape(name: str, array: npt.NDArray[Any], wanted: tuple[int, ...], why: str) -> None:
+    """Require one shape; ``why`` says what it follows from."""
+    if array.shape != wanted:
+        msg = f"{name} has shape {array.shape}; expected {wanted}, {why}"
+        raise ValueError(msg)
+
+
+def check_float_pair(name: str, x: npt.NDArray[Any], k: npt.NDArray[Any]) -> None:
+    """Require float16 or float32, and a cache of x's dtype or of float16 under a float32 x."""
+    for label, array in ((name, x), ("k_cache", k)):
+        if array.dtype not in _FLOATS:
+            msg = f"{label} has dtype {array.dtype}; the operators serve float16 and float32"
+            raise TypeError(msg)
+    if x.dtype != k.dtype and x.dtype != np.float32:
+        msg = f"{name} is {x.dtype} and k_cache {k.dtype}; a float32 cache needs a float32 {name}"
+        raise TypeError(msg)
+
+
+def check_index(name: str, array: npt.NDArray[Any], layout: str) -> None:
+    """Require int32, C-contiguous."""
+    check_array(name, array, layout)
+    if array.dtype != np.int32:
+        msg = f"{name} has dtype {array.dtype}; index arrays are int32"
+        raise TypeError(msg)
+    if not array.flags.c_contiguous:
+        msg = f"{name} is not C-contiguous; pass np.ascontiguousarray({name})"
+        raise ValueError(msg)
+
+
+def check_cu_seqlens(name: str, cu_seqlens: npt.NDArray[np.int32], num_tokens: int) -> None:
+    """Require offsets that start at 0, never fall, and end at ``num_tokens``."""
+    check_index(name, cu_seqlens, "(B + 1,)")
+    if cu_seqlens.size == 0 or cu_seqlens[0] != 0:
+        msg = f"{name} is {cu_seqlens.tolist()}; it must start at 0"
+        raise ValueError(msg)
+    if bool(np.any(cu_seqlens[1:] < cu_seqlens[:-1])):
+        msg = f"{name} is {cu_seqlens.tolist()}; it must never fall"
+        raise ValueError(msg)
+    if cu_seqlens[-1] != num_tokens:
+        msg = f"{name} ends at {cu_seqlens[-1]}, but there are {num_tokens} tokens; they must agree"
+        raise ValueError(msg)
+
+
+def check_cache(k_cache: npt.NDArray[Any], v_cache: npt.NDArray[Any], head_dim: int) -> None:
+    """Require two contiguous caches of one shape and dtype, with pages that kernels can read."""
+    layout = "(num_pages, G, page_size, D)"
+    check_array("k_cache", k_cache, layout)
+    check_array("v_cache", v_cache, layout)
+    check_shape("v_cache", v_cache, k_cache.shape, "the shape of k_cache")
+    if v_cache.dtype != k_cache.dtype:
+        msg = f"k_cache is {k_cache.dtype} and v_cache {v_cache.dtype}; they must agree"
+        raise TypeError(msg)
+    for name, cache in (("k_cache", k_cache), ("v_cache", v_cache)):
+        if not cache.flags.c_contiguous:
+            msg = f"{name} is not C-contiguous; caches are used in place, so make it so first"
+            raise ValueError(msg)
+    _, num_kv_heads, page_size, cache_dim = k_cache.shape
+    if cache_dim != head_dim:
+        msg = f"k_cache has head_dim {cache_dim}, but the queries have {head_dim}; they must agree"
+        raise ValueError(msg)
+    if num_kv_heads < 1:
+        msg = "k_cache has 0 KV heads; at least one is needed"
+        raise ValueError(msg)
+    if page_size % 16 or not 16 <= page_size <= 256:
+        msg = f"page_size is {page_size}; it must be a multiple of 16 from 16 to 256"
+        raise ValueError(msg)
+
+
+def check_pages(
+    block_table: npt.NDArray[np.int32],
+    seq_len_kv: npt.NDArray[np.int32],
+    *,
+    batch: int,
+    num_pages: int,
+    page_size: int,
+) -> None:
+    """Require a page of the cache for every cached token."""
+    check_index("block_table", block_table, "(B, max_pages)")
+    check_index("seq_len_kv", seq_len_kv, "(B,)")
+    check_shape("seq_len_kv", seq_len_kv, (batch,), "one per sequence of cu_seqlens_q")
+    max_pages = block_table.shape[1]
+    wanted = (batch, max_pages)
+    check_shape("block_table", block_table, wanted, "one row per sequence of cu_seqlens_q")
+    for b, length in enumerate(seq_len_kv.tolist()):
+        if not 0 <= length <= max_pages * page_size:
+            msg = (
+                f"seq_len_kv[{b}] is {length}; expected 0 to {max_pages * page_size}, "
+                f"what {max_pages} pages of {page_size} in block_table hold"
+            )
+            raise ValueError(msg)
+        used = block_table[b, : -(-length // page_size)]
+        bad = np.flatnonzero((used < 0) | (used >= num_pages))
+        if bad.size:
+            msg = (
+                f"block_table[{b}, {bad[0]}] is {used[bad[0]]}, but sequence {b} has {length} "
+                f"tokens and needs that page; expected a page id of 0 to {num_pages - 1}"
+            )
+            raise ValueError(msg)
+
+
+def check_prefix_len(
+    prefix_len: npt.NDArray[np.int32], seq_len_kv: npt.NDArray[np.int32]
+) -> None:
+    """Require prefixes inside their sequences."""
+    check_index("prefix_len", prefix_len, "(B,)")
+    check_shape("prefix_len", prefix_len, seq_len_kv.shape, "one per sequence")
+    bad = np.flatnonzero((prefix_len < 0) | (prefix_len > seq_len_kv))
+    if bad.size:
+        b = int(bad[0])
+        msg = (
+            f"prefix_len[{b}] is {prefix_len[b]}; "
+            f"expected 0 to {seq_len_kv[b]}, the keys of sequence {b}"
+        )
+        raise ValueError(msg)
+
+
+def check_window(window: int | None) -> int:
+    """Require a positive window; None means none and becomes 0, as the kernels spell it."""
+    if window is None:
+        return 0
+    if not 1 <= window <= _MAX_INT32:
+        msg = f"window is {window}; expected a positive number of keys, or None"
+        raise ValueError(msg)
+    return window
+
+
+def check_heads(num_heads: int, num_kv_heads: int) -> None:
+    """Require that every KV head serves the same number of query heads."""
+    if num_heads < 1 or num_heads % num_kv_heads:
+        msg = (
+            f"q has {num_heads} heads and k has {num_kv_heads}; "
+            "num_heads must be a multiple of num_kv_heads"
+        )
+        raise ValueError(msg)
+
+
+def check_rope_lengths(
+    cu_seqlens_q: npt.NDArray[np.int32], seq_len_kv: npt.NDArray[np.int32], max_position: int
+) -> None:
+    """Require that lengths count the call's own tokens and stay inside the cos and sin tables."""
+    len_q = np.diff(cu_seqlens_q)
+    bad = np.flatnonzero(seq_len_kv < len_q)
+    if bad.size:
+        b = int(bad[0])
+        msg = (
+            f"seq_len_kv[{b}] is {seq_len_kv[b]}, but sequence {b} has {len_q[b]} tokens in this "
+            "call; the length counts them too"
+        )
+        raise ValueError(msg)
+    longest = int(np.max(seq_len_kv, where=len_q > 0, initial=0))
+    if longest > max_position:
+        msg = (
+            f"seq_len_kv reaches {longest}, but cos and sin have {max_position} "
+            "positions; make longer tables"
+        )
+        raise ValueError(msg)
+
+
+def check_disjoint(tables: npt.NDArray[np.int32], seq_len_kv: npt.NDArray[np.int32],
+                   cu_seqlens_q: npt.NDArray[np.int32], page_size: int) -> None:
+    """Require that no two sequences write to one page."""
+    written: dict[int, int] = {}
+    for b, (length, tokens) in enumerate(
+        zip(seq_len_kv.tolist(), np.diff(cu_seqlens_q).tolist(), strict=True)
+    ):
+        if tokens == 0:
+            continue
+        for page in tables[b, (length - tokens) // page_size : -(-length // page_size)].tolist():
+            if written.setdefault(page, b) != b:
+                msg = (
+                    f"block_table gives page {page} to sequences {written[page]} and {b}, and both "
+                    "write to it; give each its own"
+                )
+                raise ValueError(msg)

@@ -1,0 +1,107 @@
+"""rope_append for numpy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from glm2_ops import checks
+from glm2_ops._library import native
+
+
+def rope_append(
+    qkv: npt.NDArray[Any],
+    cos: npt.NDArray[np.float32],
+    sin: npt.NDArray[np.float32],
+    k_cache: npt.NDArray[Any],
+    v_cache: npt.NDArray[Any],
+    block_table: npt.NDArray[np.int32],
+    cu_seqlens_q: npt.NDArray[np.int32],
+    seq_len_kv: npt.NDArray[np.int32],
+    *,
+    num_heads: int,
+    num_kv_heads: int,
+    rotary_dim: int,
+) -> npt.NDArray[Any]:
+    """Rotate q and k of a fused projection, and write k and v to the paged cache in place.
+
+    Pairs ``(2i, 2i + 1)`` of the first ``rotary_dim`` dims of each head turn by the angle of their
+    token's position, in float32; the other dims pass through.
+
+    Parameters
+    ----------
+    qkv : float16 or float32, (T, (N + 2 G) * D)
+        Rows hold N query heads, G key heads and G value heads. D is a multiple of 16 up to 256.
+    cos, sin : float32, (max_position, rotary_dim / 2)
+    k_cache, v_cache : float16 or float32, (num_pages, G, page_size, D)
+        qkv's dtype, or float16 under a float32 qkv. Written in place.
+    block_table : int32, (B, max_pages)
+    cu_seqlens_q : int32, (B + 1,)
+    seq_len_kv : int32, (B,)
+        Cached tokens, those of this call included: they take the last positions.
+    num_heads, num_kv_heads : int
+        N and G.
+    rotary_dim : int
+        A multiple of 8 up to D; 0 writes keys as they are (P-tuning prefixes).
+
+    Returns
+    -------
+    q : dtype of qkv, (T, N, D)
+
+    Raises
+    ------
+    ValueError
+        If shapes, lengths or page ids contradict one another, or two sequences share a page that
+        both write to.
+    TypeError
+        If a dtype is not served.
+
+    References
+    ----------
+    Su et al. 2021, "RoFormer", eq. 34; ChatGLM2-6B ``apply_rotary_pos_emb``.
+    """
+    checks.check_array("qkv", qkv, "(T, (N + 2G) D)")
+    checks.check_array("k_cache", k_cache, "(num_pages, G, page_size, D)")
+    head_dim = k_cache.shape[3]
+    checks.check_cache(k_cache, v_cache, head_dim)
+    checks.check_float_pair("qkv", qkv, k_cache)
+    checks.check_shape(
+        "k_cache", k_cache, (k_cache.shape[0], num_kv_heads, *k_cache.shape[2:]), "num_kv_heads"
+    )
+    checks.check_heads(num_heads, num_kv_heads)
+    width = (num_heads + 2 * num_kv_heads) * head_dim
+    checks.check_shape("qkv", qkv, (qkv.shape[0], width), "(num_heads + 2 num_kv_heads) * head_dim")
+    if rotary_dim % 8 or not 0 <= rotary_dim <= head_dim:
+        msg = f"rotary_dim is {rotary_dim}; it must be a multiple of 8 up to head_dim = {head_dim}"
+        raise ValueError(msg)
+    tables = []
+    for name, table in (("cos", cos), ("sin", sin)):
+        checks.check_array(name, table, "(max_position, rotary_dim / 2)")
+        if table.dtype != np.float32:
+            msg = f"{name} has dtype {table.dtype}; expected float32"
+            raise TypeError(msg)
+        checks.check_shape(name, table, (cos.shape[0], rotary_dim // 2), "rotary_dim / 2 columns")
+        tables.append(np.ascontiguousarray(table))
+    checks.check_cu_seqlens("cu_seqlens_q", cu_seqlens_q, qkv.shape[0])
+    checks.check_pages(
+        block_table,
+        seq_len_kv,
+        batch=cu_seqlens_q.size - 1,
+        num_pages=k_cache.shape[0],
+        page_size=k_cache.shape[2],
+    )
+    max_position = cos.shape[0] if rotary_dim else np.iinfo(np.int32).max
+    checks.check_rope_lengths(cu_seqlens_q, seq_len_kv, max_position)
+    checks.check_disjoint(block_table, seq_len_kv, cu_seqlens_q, k_cache.shape[2])
+    for name, cache in (("k_cache", k_cache), ("v_cache", v_cache)):
+        if not cache.flags.writeable:
+            msg = f"{name} is read-only; it is written in place, so pass a writeable array"
+            raise ValueError(msg)
+    q = np.empty((qkv.shape[0], num_heads, head_dim), qkv.dtype)
+    native.rope_append(
+        np.ascontiguousarray(qkv), tables[0], tables[1], k_cache, v_cache, block_table,
+        cu_seqlens_q, seq_len_kv, q, rotary_dim,
+    )  # fmt: skip
+    return q
