@@ -57,6 +57,7 @@ def convert_gguf(gguf_file: Path, folder: Path, fields: Mapping[str, Any]) -> No
     reader = gguf.GGUFReader(gguf_file)
     keys = _read_keys(reader)
     config = _glm_config(keys)
+    _want(keys, "tokenizer.ggml.pre", "smollm")
     tensors = {
         tensor.name: functools.partial(gguf.quants.dequantize, tensor.data, tensor.tensor_type)
         for tensor in reader.tensors
@@ -90,21 +91,23 @@ def _need(keys: Mapping[str, Any], name: str) -> Any:
     return keys[name]
 
 
+def _want(keys: Mapping[str, Any], name: str, wanted: Any) -> None:
+    """Refuse a file whose key says something that ChatGLM3's layout cannot express."""
+    came = _need(keys, name)
+    if came != wanted:
+        msg = f"the GGUF file has {name} = {came!r}; only {wanted!r} can be re-laid"
+        raise ValueError(msg)
+
+
 def _glm_config(keys: Mapping[str, Any]) -> GLM2Config:
-    """Translate the dimensions, and refuse what ChatGLM3's layout cannot express."""
+    """Translate the dimensions."""
     need = functools.partial(_need, keys)
+    _want(keys, "general.architecture", "llama")
     num_heads, hidden_size = need("llama.attention.head_count"), need("llama.embedding_length")
     head_dim = hidden_size // num_heads
-    conditions = (
-        ("general.architecture", need("general.architecture"), "llama"),
-        ("llama.rope.dimension_count", need("llama.rope.dimension_count"), head_dim),
-        ("llama.rope.scaling.type", keys.get("llama.rope.scaling.type", "none"), "none"),
-        ("tokenizer.ggml.pre", need("tokenizer.ggml.pre"), "smollm"),
-    )
-    for name, came, wanted in conditions:
-        if came != wanted:
-            msg = f"the GGUF file has {name} = {came!r}; only {wanted!r} can be re-laid"
-            raise ValueError(msg)
+    _want(keys, "llama.rope.dimension_count", head_dim)
+    if "llama.rope.scaling.type" in keys:
+        _want(keys, "llama.rope.scaling.type", "none")
     return GLM2Config(
         num_layers=need("llama.block_count"),
         hidden_size=hidden_size,

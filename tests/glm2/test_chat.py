@@ -2,7 +2,7 @@ import contextlib
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glm2.chat import ChatSession, _AnswerCleaner
@@ -143,6 +143,7 @@ def test_chat_never_streams_half_a_character(answering_model, byte_tokenizer, ch
 TEXT = st.lists(st.sampled_from(["[", "[[训", "[[训练时间]]", "时间]]", " ", "\n", "a", "年"]))
 
 
+@settings(deadline=None)
 @given(TEXT)
 def test_answer_cleaner_streams_what_the_published_code_returns(parts):
     cleaner = _AnswerCleaner(fill_in_date=True)
@@ -151,6 +152,7 @@ def test_answer_cleaner_streams_what_the_published_code_returns(parts):
     assert got == "".join(parts).strip().replace("[[训练时间]]", "2023年")
 
 
+@settings(deadline=None)
 @given(TEXT)
 def test_answer_cleaner_without_date_only_strips(parts):
     cleaner = _AnswerCleaner(fill_in_date=False)

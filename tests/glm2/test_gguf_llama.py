@@ -164,7 +164,7 @@ def test_converted_tokenizer_merges_and_splits_digits(tmp_path, rng):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"arch": "qwen2"}, "has no key llama.attention.head_count"),
+        ({"arch": "qwen2"}, "general.architecture = 'qwen2'; only 'llama' can"),
         ({"pre": "gpt-2"}, r"tokenizer\.ggml\.pre = 'gpt-2'; only 'smollm' can be re-laid"),
         ({"rope_dims": 8}, r"rope\.dimension_count = 8; only 16 can be re-laid"),
     ],

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -30,6 +30,7 @@ def plain_nucleus(scores, top_k, top_p):
     return probs
 
 
+@settings(deadline=None)
 @given(LOGITS, st.integers(0, 70), st.floats(0.01, 1.0))
 def test_nucleus_probs_match_plain_loop(logits, top_k, top_p):
     scores = logits.astype(np.float64)
@@ -42,6 +43,7 @@ def test_nucleus_probs_match_plain_loop(logits, top_k, top_p):
         assert any(np.allclose(got, other, rtol=1e-9) for other in nearby)
 
 
+@settings(deadline=None)
 @given(LOGITS)
 def test_sampler_greedy_takes_first_of_the_highest(logits):
     token = Sampler(SamplingParams(temperature=0.0)).sample(logits, [])
