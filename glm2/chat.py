@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Generator
+from typing import Any
 
 from glm2.config import CheckpointConfig
 from glm2.generate import ContextLengthError, FinishReason, Model, stream_tokens
@@ -67,7 +68,7 @@ class ChatSession:
 
     def __init__(
         self,
-        model: Model,
+        model: Model[Any],
         tokenizer: Tokenizer,
         checkpoint: CheckpointConfig,
         *,

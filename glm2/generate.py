@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Generator, Sequence
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,24 +29,27 @@ class Cache(Protocol):
         """Forget all tokens but the first ``length``."""
 
 
-class Model(Protocol):
+CacheT = TypeVar("CacheT", bound=Cache)
+
+
+class Model(Protocol[CacheT]):
     """What generation needs of a model; `glm2.model.GLM2Model` is one."""
 
     @property
     def config(self) -> GLM2Config:
         """Dimensions and constants."""
 
-    def new_cache(self, max_tokens: int) -> Cache:
+    def new_cache(self, max_tokens: int) -> CacheT:
         """Return an empty cache for one sequence."""
 
-    def forward(self, ids: npt.NDArray[np.int32], cache: Cache) -> npt.NDArray[np.float32]:
+    def forward(self, ids: npt.NDArray[np.int32], cache: CacheT) -> npt.NDArray[np.float32]:
         """Append ids (T,) to the cache and return logits (vocab_size,) of the last one."""
 
 
 def stream_tokens(
-    model: Model,
+    model: Model[CacheT],
     ids: Sequence[int],
-    cache: Cache,
+    cache: CacheT,
     sampler: Sampler,
     *,
     stop_ids: Collection[int],
@@ -112,7 +115,9 @@ def stream_tokens(
     return "max_new_tokens"
 
 
-def _forward(model: Model, feed: npt.NDArray[np.int32], cache: Cache) -> npt.NDArray[np.float32]:
+def _forward(
+    model: Model[CacheT], feed: npt.NDArray[np.int32], cache: CacheT
+) -> npt.NDArray[np.float32]:
     """Run the model; whatever interrupts it, the cache keeps no half-written tokens."""
     before = cache.length
     try:
