@@ -3,7 +3,8 @@
 #include "common.h"
 
 PYBIND11_MODULE(_native, module) {
-    module.doc() = "Ascend C operators of glm2 on the CPU twin; use the checked wrappers of glm2_ops.";
+    module.doc() =
+        "Ascend C operators of glm2 on the CPU twin; use the checked wrappers of glm2_ops.";
     glm2::RegisterFlashAttention(module);
     glm2::RegisterRopeAppend(module);
     module.def("set_num_threads", &ascend_ops::SetNumThreads);

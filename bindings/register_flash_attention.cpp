@@ -1,6 +1,5 @@
 // Binds ascend_ops::FlashAttention.
 #include "ascend_ops/flash_attention.h"
-
 #include "common.h"
 
 namespace py = pybind11;

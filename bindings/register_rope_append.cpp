@@ -1,6 +1,5 @@
 // Binds ascend_ops::RopeAppend.
 #include "ascend_ops/rope_append.h"
-
 #include "common.h"
 
 namespace py = pybind11;
@@ -44,8 +43,7 @@ void RopeAppend(const py::array& qkv, const py::array& cos, const py::array& sin
 void RegisterRopeAppend(py::module_& module) {
     module.def("rope_append", &RopeAppend, py::arg("qkv"), py::arg("cos"), py::arg("sin"),
                py::arg("k_cache"), py::arg("v_cache"), py::arg("block_table"),
-               py::arg("cu_seqlens_q"), py::arg("seq_len_kv"), py::arg("q"),
-               py::arg("rotary_dim"));
+               py::arg("cu_seqlens_q"), py::arg("seq_len_kv"), py::arg("q"), py::arg("rotary_dim"));
 }
 
 }  // namespace glm2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import mindspore as ms
 import numpy as np
 import numpy.typing as npt
 
+from glm2.compile_cache import compile_cache, graph_key
 from glm2.config import read_checkpoint_config
 from glm2.kv_cache import KVCache
 from glm2.transformer import BLOCK_WEIGHTS, Transformer
@@ -37,6 +38,8 @@ class GLM2Model:
         By their published names, shaped as `glm2_reference.config.published_tensor_shapes` says.
     cache_dtype : "float16" or "float32"
         Of the K/V cache, and of the operands of attention's two products.
+    graph_folder : Path, optional
+        Where compiled graphs are kept between processes; none are unless given.
 
     Raises
     ------
@@ -45,7 +48,12 @@ class GLM2Model:
     """
 
     def __init__(
-        self, config: GLM2Config, weights: Mapping[str, Any], *, cache_dtype: str = "float16"
+        self,
+        config: GLM2Config,
+        weights: Mapping[str, Any],
+        *,
+        cache_dtype: str = "float16",
+        graph_folder: Path | None = None,
     ) -> None:
         if cache_dtype not in _CACHE_DTYPES:
             msg = f"cache_dtype is {cache_dtype!r}; expected {' or '.join(_CACHE_DTYPES)}"
@@ -58,15 +66,24 @@ class GLM2Model:
             raise ValueError(msg)
         self.config = config
         self.cache_dtype = np.dtype(cache_dtype)
+        self._graph_folder = graph_folder
         self._weights = _device_weights(config, weights)
         self._angles = tuple(ms.Tensor.from_numpy(table) for table in _rope_tables(config))
+        self._compiled = False
         self._cell = self._build()
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, *, cache_dtype: str = "float16") -> GLM2Model:
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        *,
+        cache_dtype: str = "float16",
+        graph_folder: Path | None = None,
+    ) -> GLM2Model:
         """Open a published checkpoint folder; see `glm2.weights.load_weights` for its errors."""
         config = read_checkpoint_config(folder).config
-        return cls(config, load_weights(folder, config), cache_dtype=cache_dtype)
+        weights = load_weights(folder, config)
+        return cls(config, weights, cache_dtype=cache_dtype, graph_folder=graph_folder)
 
     def new_cache(self, max_tokens: int, *, num_seqs: int = 1) -> KVCache:
         """Return an empty cache for sequences of up to ``max_tokens`` tokens."""
@@ -162,13 +179,7 @@ class GLM2Model:
         prefix_len = np.zeros_like(lengths)
         small = (ids, rows, cache.block_table, cu_seqlens, lengths, prefix_len)
         tensors = [ms.Tensor(array) for array in small]
-        try:
-            out = self._cell(*tensors, *self._angles, *self._weights, *cache.device_views)
-            logits: npt.NDArray[np.float32] = out.asnumpy()
-        except RuntimeError:
-            # After a failure inside a custom operator the compiled graph refuses every later call.
-            self._cell = self._build()
-            raise
+        logits = self._call((*tensors, *self._angles, *self._weights, *cache.device_views))
         if not np.isfinite(logits).all():
             msg = (
                 "the logits hold NaN or infinity; the weights are damaged, or overflow the "
@@ -178,11 +189,29 @@ class GLM2Model:
         cache.lengths[:] = lengths
         return logits
 
+    def _call(self, arguments: tuple[ms.Tensor, ...]) -> npt.NDArray[np.float32]:
+        """Run the graph; the first call compiles it."""
+        kept: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+        if not self._compiled and self._graph_folder is not None:
+            kept = compile_cache(self._graph_folder, self._graph_key())
+        try:
+            with kept:
+                logits: npt.NDArray[np.float32] = self._cell(*arguments).asnumpy()
+        except RuntimeError:
+            # After a failure inside a custom operator the compiled graph refuses every later call.
+            self._cell = self._build()
+            raise
+        self._compiled = True
+        return logits
+
     def _build(self) -> Transformer:
         ms.set_context(mode=ms.GRAPH_MODE)
-        embedding_dtype = self._weights[0].dtype
-        return Transformer(self.config, ms.float16 if self.cache_dtype == np.float16 else ms.float32,
-                           embedding_dtype)  # fmt: skip
+        self._compiled = False
+        cache_dtype = ms.float16 if self.cache_dtype == np.float16 else ms.float32
+        return Transformer(self.config, cache_dtype, self._weights[0].dtype)
+
+    def _graph_key(self) -> str:
+        return graph_key(self.config, self.cache_dtype.name, str(self._weights[0].dtype))
 
     def _checked_ids(self, ids: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
         checks.check_array("ids", ids, "(T,)")
@@ -249,7 +278,7 @@ def _split_interleaved_qkv(
 
 
 def _rope_tables(config: GLM2Config) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """cos and sin (seq_length, rotary_dim / 2) of all positions, computed in float64."""
+    """Return cos and sin (seq_length, rotary_dim / 2) of all positions, computed in float64."""
     exponents = np.arange(0, config.rotary_dim, 2) / config.rotary_dim
     inv_freq = config.rope_base**-exponents
     positions = np.arange(config.seq_length) / (
@@ -257,9 +286,3 @@ def _rope_tables(config: GLM2Config) -> tuple[npt.NDArray[np.float32], npt.NDArr
     )
     angles = np.outer(positions, inv_freq)
     return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
-
-
-def use_compile_cache(folder: Path) -> None:
-    """Let MindSpore keep compiled graphs in ``folder``; call it before the first model is built."""
-    os.environ.setdefault("MS_COMPILER_CACHE_ENABLE", "1")
-    os.environ.setdefault("MS_COMPILER_CACHE_PATH", str(folder))

@@ -37,7 +37,13 @@ class Block(nn.Cell):
     def construct(self, x: Any, weights: Any, angles: Any, cache: Any, positions: Any) -> Any:
         """Transform x (T, hidden_size) float32."""
         attended = self.attention(
-            self.norm(x, weights[0]), weights[1], weights[2], weights[3], *angles, *cache, *positions
+            self.norm(x, weights[0]),
+            weights[1],
+            weights[2],
+            weights[3],
+            *angles,
+            *cache,
+            *positions,
         )
         x = x + attended
         return x + self.mlp(self.norm(x, weights[4]), weights[5], weights[6])

@@ -40,7 +40,7 @@ def check_float_pair(name: str, x: npt.NDArray[Any], k: npt.NDArray[Any]) -> Non
         if array.dtype not in _FLOATS:
             msg = f"{label} has dtype {array.dtype}; the operators serve float16 and float32"
             raise TypeError(msg)
-    if x.dtype != k.dtype and x.dtype != np.float32:
+    if x.dtype not in (k.dtype, np.dtype(np.float32)):
         msg = f"{name} is {x.dtype} and k_cache {k.dtype}; a float32 cache needs a float32 {name}"
         raise TypeError(msg)
 
@@ -127,9 +127,7 @@ def check_pages(
             raise ValueError(msg)
 
 
-def check_prefix_len(
-    prefix_len: npt.NDArray[np.int32], seq_len_kv: npt.NDArray[np.int32]
-) -> None:
+def check_prefix_len(prefix_len: npt.NDArray[np.int32], seq_len_kv: npt.NDArray[np.int32]) -> None:
     """Require prefixes inside their sequences."""
     check_index("prefix_len", prefix_len, "(B,)")
     check_shape("prefix_len", prefix_len, seq_len_kv.shape, "one per sequence")
@@ -185,8 +183,12 @@ def check_rope_lengths(
         raise ValueError(msg)
 
 
-def check_disjoint(tables: npt.NDArray[np.int32], seq_len_kv: npt.NDArray[np.int32],
-                   cu_seqlens_q: npt.NDArray[np.int32], page_size: int) -> None:
+def check_disjoint(
+    tables: npt.NDArray[np.int32],
+    seq_len_kv: npt.NDArray[np.int32],
+    cu_seqlens_q: npt.NDArray[np.int32],
+    page_size: int,
+) -> None:
     """Require that no two sequences write to one page."""
     written: dict[int, int] = {}
     for b, (length, tokens) in enumerate(

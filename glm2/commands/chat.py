@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,14 +107,16 @@ def _open_session(
     """Load everything; what is cheap to check comes first."""
     from glm2.chat import ChatSession
     from glm2.config import read_checkpoint_config
+    from glm2.demo import cache_folder
     from glm2.tokenizer import load_tokenizer
 
+    os.environ.setdefault("GLOG_v", "3")  # MindSpore warns on stderr about its own cache
     checkpoint = read_checkpoint_config(folder, chat_format)
     tokenizer = load_tokenizer(folder)
     from glm2.model import GLM2Model  # here, because it imports MindSpore: seconds
 
     return ChatSession(
-        GLM2Model.from_pretrained(folder),
+        GLM2Model.from_pretrained(folder, graph_folder=cache_folder() / "graphs"),
         tokenizer,
         checkpoint,
         system=system,

@@ -10,10 +10,10 @@
 namespace ascend_ops {
 
 struct BuildInfo {
-    std::string simd;      // avx512, avx2, neon or generic
+    std::string simd;  // avx512, avx2, neon or generic
     std::string compiler;
-    std::string twin;      // fast
-    uint32_t threads;      // logical cores that a call may use
+    std::string twin;  // fast
+    uint32_t threads;  // logical cores that a call may use
 };
 
 ASCEND_OPS_API BuildInfo GetBuildInfo();

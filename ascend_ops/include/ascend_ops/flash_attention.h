@@ -11,15 +11,15 @@ namespace ascend_ops {
 
 // T query tokens of B sequences, N heads on G KV heads of D dims. All arrays are C-contiguous.
 struct FlashAttentionArgs {
-    const void* q = nullptr;        // (T, N, D) of qType
-    const void* kCache = nullptr;   // (numPages, G, pageSize, D) of cacheType
-    const void* vCache = nullptr;   // like kCache
+    const void* q = nullptr;              // (T, N, D) of qType
+    const void* kCache = nullptr;         // (numPages, G, pageSize, D) of cacheType
+    const void* vCache = nullptr;         // like kCache
     const int32_t* blockTable = nullptr;  // (B, maxPages)
     const int32_t* cuSeqlensQ = nullptr;  // (B + 1,)
     const int32_t* seqLenKv = nullptr;    // (B,)
     const int32_t* prefixLen = nullptr;   // (B,), or null: no prefix
-    void* o = nullptr;              // (T, N, D) of qType
-    float* lse = nullptr;           // (T, N), or null: not wanted
+    void* o = nullptr;                    // (T, N, D) of qType
+    float* lse = nullptr;                 // (T, N), or null: not wanted
     DataType qType = DataType::kFloat32;
     DataType cacheType = DataType::kFloat32;  // float16 caches serve float32 queries too
     uint32_t numTokens = 0;

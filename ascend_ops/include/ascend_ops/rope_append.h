@@ -11,15 +11,15 @@ namespace ascend_ops {
 
 // T tokens of B sequences, N heads on G KV heads of D dims. All arrays are C-contiguous.
 struct RopeAppendArgs {
-    const void* qkv = nullptr;      // (T, (N + 2 G) D) of qkvType
-    const float* cos = nullptr;     // (maxPosition, rotaryDim / 2)
-    const float* sin = nullptr;     // like cos
-    void* kCache = nullptr;         // (numPages, G, pageSize, D) of cacheType, written in place
-    void* vCache = nullptr;         // like kCache
+    const void* qkv = nullptr;   // (T, (N + 2 G) D) of qkvType
+    const float* cos = nullptr;  // (maxPosition, rotaryDim / 2)
+    const float* sin = nullptr;  // like cos
+    void* kCache = nullptr;      // (numPages, G, pageSize, D) of cacheType, written in place
+    void* vCache = nullptr;      // like kCache
     const int32_t* blockTable = nullptr;  // (B, maxPages)
     const int32_t* cuSeqlensQ = nullptr;  // (B + 1,)
     const int32_t* seqLenKv = nullptr;    // (B,), these tokens included
-    void* q = nullptr;              // (T, N, D) of qkvType
+    void* q = nullptr;                    // (T, N, D) of qkvType
     DataType qkvType = DataType::kFloat32;
     DataType cacheType = DataType::kFloat32;  // float16 caches take float32 projections, rounded
     uint32_t numTokens = 0;

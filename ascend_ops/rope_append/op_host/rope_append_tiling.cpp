@@ -40,9 +40,9 @@ Status ComputeRopeAppendTiling(const RopeAppendArgs& args, const CoreLimits& lim
                        "; it must be a multiple of 16 up to 256");
     }
     if (args.rotaryDim % 8 != 0 || args.rotaryDim > args.headDim) {
-        return Invalid("rotary_dim is " + std::to_string(args.rotaryDim) +
-                       "; it must be a multiple of 8 up to head_dim = " +
-                       std::to_string(args.headDim));
+        return Invalid(
+            "rotary_dim is " + std::to_string(args.rotaryDim) +
+            "; it must be a multiple of 8 up to head_dim = " + std::to_string(args.headDim));
     }
     if (args.numHeads == 0 || args.numKvHeads == 0 || args.pageSize == 0) {
         return Invalid("num_heads, num_kv_heads and page_size must be positive");

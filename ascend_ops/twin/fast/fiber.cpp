@@ -15,7 +15,8 @@
 #include <sanitizer/tsan_interface.h>
 #endif
 
-// Saves the callee-saved registers on the running stack and its pointer in *from, then takes up `to`.
+// Saves the callee-saved registers on the running stack and its pointer in *from, then takes up
+// `to`.
 extern "C" void AscendTwinSwitch(void** from, void* to);
 // First code of a fresh fiber: calls AscendTwinFiberMain with the register that Reset filled.
 extern "C" void AscendTwinTrampoline();

@@ -23,8 +23,7 @@ std::string Launch(const LaunchConfig& config, void (*kernel)(const void*), cons
 // The launch that code written for CANN spells kernel<<<...>>>: one lambda holds the arguments.
 template <typename Kernel>
 std::string Launch(const LaunchConfig& config, const Kernel& kernel) {
-    return Launch(
-        config, [](const void* body) { (*static_cast<const Kernel*>(body))(); }, &kernel);
+    return Launch(config, [](const void* body) { (*static_cast<const Kernel*>(body))(); }, &kernel);
 }
 
 }  // namespace ascend_twin

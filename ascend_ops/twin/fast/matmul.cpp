@@ -21,8 +21,8 @@ struct PanelShape {
     uint32_t bStep;  // floats from one k fractal of B to the next
 };
 
-// k that one chain of float32 additions covers. Float operands keep 24 bits, so there the rounding of
-// long chains shows: they are cut at 16. Under half operands, with 11 bits, it does not.
+// k that one chain of float32 additions covers. Float operands keep 24 bits, so there the rounding
+// of long chains shows: they are cut at 16. Under half operands, with 11 bits, it does not.
 constexpr uint32_t ChainLength(uint32_t fractalK) { return fractalK == 8 ? 16 : 0xffffffffu; }
 
 // c (rows, 16 * fractals), row pitch 16, column fractals cStep apart; a points at row 0 of the tile
@@ -68,14 +68,22 @@ template <uint32_t fractals>
 void TileOfRows(uint32_t rows, float* c, uint32_t cStep, const float* a, const float* b,
                 const PanelShape& shape, bool accumulate) {
     switch (rows) {
-        case 1: return Tile<1, fractals>(c, cStep, a, b, shape, accumulate);
-        case 2: return Tile<2, fractals>(c, cStep, a, b, shape, accumulate);
-        case 3: return Tile<3, fractals>(c, cStep, a, b, shape, accumulate);
-        case 4: return Tile<4, fractals>(c, cStep, a, b, shape, accumulate);
-        case 5: return Tile<5, fractals>(c, cStep, a, b, shape, accumulate);
-        case 6: return Tile<6, fractals>(c, cStep, a, b, shape, accumulate);
-        case 7: return Tile<7, fractals>(c, cStep, a, b, shape, accumulate);
-        default: return Tile<8, fractals>(c, cStep, a, b, shape, accumulate);
+        case 1:
+            return Tile<1, fractals>(c, cStep, a, b, shape, accumulate);
+        case 2:
+            return Tile<2, fractals>(c, cStep, a, b, shape, accumulate);
+        case 3:
+            return Tile<3, fractals>(c, cStep, a, b, shape, accumulate);
+        case 4:
+            return Tile<4, fractals>(c, cStep, a, b, shape, accumulate);
+        case 5:
+            return Tile<5, fractals>(c, cStep, a, b, shape, accumulate);
+        case 6:
+            return Tile<6, fractals>(c, cStep, a, b, shape, accumulate);
+        case 7:
+            return Tile<7, fractals>(c, cStep, a, b, shape, accumulate);
+        default:
+            return Tile<8, fractals>(c, cStep, a, b, shape, accumulate);
     }
 }
 

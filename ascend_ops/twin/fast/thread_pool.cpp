@@ -1,4 +1,5 @@
-// Workers spin for some microseconds before they sleep: a decode step launches kernels back to back.
+// Workers spin for some microseconds before they sleep: a decode step launches kernels back to
+// back.
 #include "thread_pool.h"
 
 #include <sched.h>
@@ -36,7 +37,8 @@ uint32_t DefaultThreads() {
     if (const char* text = std::getenv("GLM2_NUM_THREADS")) {
         char* end = nullptr;
         const long wanted = std::strtol(text, &end, 10);
-        if (end != text && *end == '\0' && wanted >= 1 && wanted <= static_cast<long>(kMaxThreads)) {
+        if (end != text && *end == '\0' && wanted >= 1 &&
+            wanted <= static_cast<long>(kMaxThreads)) {
             return static_cast<uint32_t>(wanted);
         }
     }
@@ -132,8 +134,8 @@ struct Shared {
     pid_t owner = 0;
 };
 
-// Never destroyed: kernels may run from threads that outlive main, and a forked child that exits has
-// no workers to join.
+// Never destroyed: kernels may run from threads that outlive main, and a forked child that exits
+// has no workers to join.
 Shared& Instance() {
     static Shared* shared = new Shared;
     return *shared;
@@ -143,9 +145,7 @@ Shared& Instance() {
 
 uint32_t NumThreads() { return Instance().threads.load(); }
 
-void SetNumThreads(uint32_t count) {
-    Instance().threads.store(std::clamp(count, 1u, kMaxThreads));
-}
+void SetNumThreads(uint32_t count) { Instance().threads.store(std::clamp(count, 1u, kMaxThreads)); }
 
 void ParallelFor(uint32_t count, void (*task)(void*, uint32_t), void* context) {
     Shared& shared = Instance();

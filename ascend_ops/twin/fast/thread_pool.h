@@ -6,8 +6,8 @@
 
 namespace ascend_twin {
 
-// Threads that a kernel runs on, the caller's among them: GLM2_NUM_THREADS, else the processors that
-// this process may run on.
+// Threads that a kernel runs on, the caller's among them: GLM2_NUM_THREADS, else the processors
+// that this process may run on.
 uint32_t NumThreads();
 
 // Changes it; at least 1.

@@ -37,7 +37,8 @@ inline void FractalToPanelTransposed(float* panel, const T* fractal) {
     alignas(64) float rows[kFractalRows * cols];
     FractalToPanel(rows, fractal);
     for (uint32_t c = 0; c < cols; ++c) {
-        for (uint32_t r = 0; r < kFractalRows; ++r) panel[c * kFractalRows + r] = rows[r * cols + c];
+        for (uint32_t r = 0; r < kFractalRows; ++r)
+            panel[c * kFractalRows + r] = rows[r * cols + c];
     }
 }
 

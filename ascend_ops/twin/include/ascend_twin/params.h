@@ -5,24 +5,58 @@
 #include <cstdint>
 
 // The pipes of a core, outside the namespace as on the hardware.
-enum pipe_t : uint8_t { PIPE_S, PIPE_V, PIPE_M, PIPE_MTE1, PIPE_MTE2, PIPE_MTE3, PIPE_FIX, PIPE_ALL };
+enum pipe_t : uint8_t {
+    PIPE_S,
+    PIPE_V,
+    PIPE_M,
+    PIPE_MTE1,
+    PIPE_MTE2,
+    PIPE_MTE3,
+    PIPE_FIX,
+    PIPE_ALL
+};
 
 namespace AscendC {
 
 enum class TPosition : uint8_t { GM, A1, B1, C1, A2, B2, C2, CO1, VECIN, VECOUT, VECCALC };
 
 enum class HardEvent : uint8_t {
-    MTE2_V, V_MTE2, MTE3_V, V_MTE3, V_V, MTE2_MTE3, MTE3_MTE2,  // AIV
-    S_V, V_S, S_MTE2, MTE2_S, S_MTE3, MTE3_S,                   // scalar
-    MTE2_MTE1, MTE1_MTE2, MTE1_M, M_MTE1, M_FIX, FIX_M,         // AIC
+    MTE2_V,
+    V_MTE2,
+    MTE3_V,
+    V_MTE3,
+    V_V,
+    MTE2_MTE3,
+    MTE3_MTE2,  // AIV
+    S_V,
+    V_S,
+    S_MTE2,
+    MTE2_S,
+    S_MTE3,
+    MTE3_S,  // scalar
+    MTE2_MTE1,
+    MTE1_MTE2,
+    MTE1_M,
+    M_MTE1,
+    M_FIX,
+    FIX_M,  // AIC
 };
 
 enum class RoundMode : uint8_t {
-    CAST_NONE, CAST_RINT, CAST_FLOOR, CAST_CEIL, CAST_ROUND, CAST_TRUNC, CAST_ODD
+    CAST_NONE,
+    CAST_RINT,
+    CAST_FLOOR,
+    CAST_CEIL,
+    CAST_ROUND,
+    CAST_TRUNC,
+    CAST_ODD
 };
 
 enum class ReduceOrder : uint8_t {
-    ORDER_VALUE_INDEX, ORDER_INDEX_VALUE, ORDER_ONLY_VALUE, ORDER_ONLY_INDEX
+    ORDER_VALUE_INDEX,
+    ORDER_INDEX_VALUE,
+    ORDER_ONLY_VALUE,
+    ORDER_ONLY_INDEX
 };
 
 enum class ReduceType : uint8_t { SUM, MAX, MIN };
@@ -145,8 +179,12 @@ struct BinaryRepeatParams {
     BinaryRepeatParams() = default;
     BinaryRepeatParams(uint8_t dstBlk, uint8_t src0Blk, uint8_t src1Blk, uint8_t dstRep,
                        uint8_t src0Rep, uint8_t src1Rep)
-        : dstBlkStride(dstBlk), src0BlkStride(src0Blk), src1BlkStride(src1Blk),
-          dstRepStride(dstRep), src0RepStride(src0Rep), src1RepStride(src1Rep) {}
+        : dstBlkStride(dstBlk),
+          src0BlkStride(src0Blk),
+          src1BlkStride(src1Blk),
+          dstRepStride(dstRep),
+          src0RepStride(src0Rep),
+          src1RepStride(src1Rep) {}
 
     uint8_t dstBlkStride = 1;
     uint8_t src0BlkStride = 1;

@@ -53,14 +53,14 @@ inline void ReduceRepeat(const LocalTensor<T>& dst, const LocalTensor<U>& src, c
                   "the twin's ReduceRepeat serves float");
     constexpr float kInfinity = std::numeric_limits<float>::infinity();
     if constexpr (reduceType == ReduceType::SUM) {
-        ascend_twin::ReduceEach(dst.Data(), src.Data(), mask, repeatTime, dstRepStride, srcBlkStride,
-                                srcRepStride, 0.0f, ascend_twin::AddOf());
+        ascend_twin::ReduceEach(dst.Data(), src.Data(), mask, repeatTime, dstRepStride,
+                                srcBlkStride, srcRepStride, 0.0f, ascend_twin::AddOf());
     } else if constexpr (reduceType == ReduceType::MAX) {
-        ascend_twin::ReduceEach(dst.Data(), src.Data(), mask, repeatTime, dstRepStride, srcBlkStride,
-                                srcRepStride, -kInfinity, ascend_twin::MaxOf());
+        ascend_twin::ReduceEach(dst.Data(), src.Data(), mask, repeatTime, dstRepStride,
+                                srcBlkStride, srcRepStride, -kInfinity, ascend_twin::MaxOf());
     } else {
-        ascend_twin::ReduceEach(dst.Data(), src.Data(), mask, repeatTime, dstRepStride, srcBlkStride,
-                                srcRepStride, kInfinity, ascend_twin::MinOf());
+        ascend_twin::ReduceEach(dst.Data(), src.Data(), mask, repeatTime, dstRepStride,
+                                srcBlkStride, srcRepStride, kInfinity, ascend_twin::MinOf());
     }
 }
 

@@ -1,5 +1,5 @@
-// Flags and barriers. Inside a core fast mode runs every call to its end before the next one starts,
-// so they cost nothing; across the AIC and its AIVs they schedule.
+// Flags and barriers. Inside a core fast mode runs every call to its end before the next one
+// starts, so they cost nothing; across the AIC and its AIVs they schedule.
 #ifndef ASCEND_TWIN_SYNC_H_
 #define ASCEND_TWIN_SYNC_H_
 
@@ -23,7 +23,8 @@ inline void PipeBarrier() {}
 template <uint8_t modeId, pipe_t pipe>
 inline void CrossCoreSetFlag(uint16_t flagId) {
     static_assert(modeId == 2, "the twin serves CrossCoreSetFlag in mode 2 (AIC and its two AIVs)");
-    static_assert(pipe != PIPE_S && pipe != PIPE_ALL, "CrossCoreSetFlag takes one pipe, not PIPE_S");
+    static_assert(pipe != PIPE_S && pipe != PIPE_ALL,
+                  "CrossCoreSetFlag takes one pipe, not PIPE_S");
     ascend_twin::CrossCoreSet(flagId);
 }
 

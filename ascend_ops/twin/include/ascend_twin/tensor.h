@@ -13,8 +13,8 @@ constexpr bool IsL0Input(AscendC::TPosition position) {
     return position == AscendC::TPosition::A2 || position == AscendC::TPosition::B2;
 }
 
-// First byte that a tensor at `position` and byte address `address` starts at. L0A and L0B are float
-// panels with one float an element of T.
+// First byte that a tensor at `position` and byte address `address` starts at. L0A and L0B are
+// float panels with one float an element of T.
 template <typename T>
 inline uint8_t* LocalAddress(AscendC::TPosition position, uint32_t address) {
     const Context& context = CurrentContext();
@@ -69,7 +69,8 @@ class LocalTensor {
     LocalTensor() = default;
     LocalTensor(TPosition position, uint32_t address, uint32_t elems)
         : data_(ascend_twin::LocalAddress<T>(position, address)),
-          elems_(elems), position_(position) {}
+          elems_(elems),
+          position_(position) {}
 
     LocalTensor operator[](uint32_t offset) const {
         LocalTensor result = *this;
@@ -82,7 +83,8 @@ class LocalTensor {
     LocalTensor<U> ReinterpretCast() const {
         LocalTensor<U> result;
         result.data_ = data_;
-        result.elems_ = static_cast<uint32_t>(static_cast<uint64_t>(elems_) * sizeof(T) / sizeof(U));
+        result.elems_ =
+            static_cast<uint32_t>(static_cast<uint64_t>(elems_) * sizeof(T) / sizeof(U));
         result.position_ = position_;
         return result;
     }

@@ -1,5 +1,5 @@
-// Vector calls on UB. Count form: `count` consecutive elements. Mask form: `repeatTime` repeats of 8
-// blocks of 32 bytes, the first `mask` elements of each repeat; strides in blocks.
+// Vector calls on UB. Count form: `count` consecutive elements. Mask form: `repeatTime` repeats of
+// 8 blocks of 32 bytes, the first `mask` elements of each repeat; strides in blocks.
 #ifndef ASCEND_TWIN_VECTOR_H_
 #define ASCEND_TWIN_VECTOR_H_
 
@@ -18,13 +18,25 @@ constexpr uint32_t kRepeatBlocks = 8;
 template <typename T>
 constexpr uint32_t kBlockElems = 32 / sizeof(T);
 
-struct AddOf { float operator()(float a, float b) const { return a + b; } };
-struct SubOf { float operator()(float a, float b) const { return a - b; } };
-struct MulOf { float operator()(float a, float b) const { return a * b; } };
-struct DivOf { float operator()(float a, float b) const { return a / b; } };
+struct AddOf {
+    float operator()(float a, float b) const { return a + b; }
+};
+struct SubOf {
+    float operator()(float a, float b) const { return a - b; }
+};
+struct MulOf {
+    float operator()(float a, float b) const { return a * b; }
+};
+struct DivOf {
+    float operator()(float a, float b) const { return a / b; }
+};
 // A NaN operand gives NaN, whichever side it is on.
-struct MaxOf { float operator()(float a, float b) const { return a > b || a != a ? a : b; } };
-struct MinOf { float operator()(float a, float b) const { return a < b || a != a ? a : b; } };
+struct MaxOf {
+    float operator()(float a, float b) const { return a > b || a != a ? a : b; }
+};
+struct MinOf {
+    float operator()(float a, float b) const { return a < b || a != a ? a : b; }
+};
 
 template <typename Op>
 inline void BinaryCount(float* dst, const float* src0, const float* src1, uint32_t count, Op op) {
@@ -66,21 +78,21 @@ inline void CastCount(To* dst, const From* src, uint32_t count) {
 
 namespace AscendC {
 
-#define ASCEND_TWIN_BINARY(Name, Op)                                                             \
-    template <typename T>                                                                        \
-    inline void Name(const LocalTensor<T>& dst, const LocalTensor<T>& src0,                      \
-                     const LocalTensor<T>& src1, const int32_t& count) {                         \
-        static_assert(std::is_same_v<T, float>, "the twin's " #Name " serves float");            \
-        ascend_twin::BinaryCount(dst.Data(), src0.Data(), src1.Data(),                           \
-                                 static_cast<uint32_t>(count), ascend_twin::Op());               \
-    }                                                                                            \
-    template <typename T>                                                                        \
-    inline void Name(const LocalTensor<T>& dst, const LocalTensor<T>& src0,                      \
-                     const LocalTensor<T>& src1, uint64_t mask, const uint8_t repeatTime,        \
-                     const BinaryRepeatParams& repeatParams) {                                   \
-        static_assert(std::is_same_v<T, float>, "the twin's " #Name " serves float");            \
-        ascend_twin::BinaryRepeat(dst.Data(), src0.Data(), src1.Data(), mask, repeatTime,        \
-                                  repeatParams, ascend_twin::Op());                              \
+#define ASCEND_TWIN_BINARY(Name, Op)                                                      \
+    template <typename T>                                                                 \
+    inline void Name(const LocalTensor<T>& dst, const LocalTensor<T>& src0,               \
+                     const LocalTensor<T>& src1, const int32_t& count) {                  \
+        static_assert(std::is_same_v<T, float>, "the twin's " #Name " serves float");     \
+        ascend_twin::BinaryCount(dst.Data(), src0.Data(), src1.Data(),                    \
+                                 static_cast<uint32_t>(count), ascend_twin::Op());        \
+    }                                                                                     \
+    template <typename T>                                                                 \
+    inline void Name(const LocalTensor<T>& dst, const LocalTensor<T>& src0,               \
+                     const LocalTensor<T>& src1, uint64_t mask, const uint8_t repeatTime, \
+                     const BinaryRepeatParams& repeatParams) {                            \
+        static_assert(std::is_same_v<T, float>, "the twin's " #Name " serves float");     \
+        ascend_twin::BinaryRepeat(dst.Data(), src0.Data(), src1.Data(), mask, repeatTime, \
+                                  repeatParams, ascend_twin::Op());                       \
     }
 ASCEND_TWIN_BINARY(Add, AddOf)
 ASCEND_TWIN_BINARY(Sub, SubOf)
@@ -152,8 +164,8 @@ inline void Brcb(const LocalTensor<T>& dst, const LocalTensor<T>& src, const uin
     constexpr uint32_t elems = ascend_twin::kBlockElems<T>;
     for (uint32_t repeat = 0; repeat < repeatTime; ++repeat) {
         for (uint32_t i = 0; i < 8; ++i) {
-            T* block = dst.Data() + (repeat * repeatParams.dstRepStride +
-                                     i * repeatParams.dstBlkStride) * elems;
+            T* block = dst.Data() +
+                       (repeat * repeatParams.dstRepStride + i * repeatParams.dstBlkStride) * elems;
             const T value = src.Data()[repeat * 8 + i];
             for (uint32_t j = 0; j < elems; ++j) block[j] = value;
         }

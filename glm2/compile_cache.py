@@ -1,0 +1,112 @@
+"""Keep MindSpore's compiled graphs between processes: a warm start skips the compilation.
+
+A graph holds no weights (they are call arguments), so one serves every checkpoint of a shape. Each
+graph has a folder of its own, named after all that it depends on. The first process compiles into a
+private folder and renames it when the graph has run; later ones only read it, once they have seen
+that its files are those that were written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Generator
+from pathlib import Path
+
+import mindspore as ms
+
+import glm2_ops.mindspore
+from glm2 import attention, layers, transformer
+from glm2_ops import library_path
+from glm2_reference.config import GLM2Config
+
+_MANIFEST = "manifest.json"
+_SOURCES = (transformer, attention, layers, glm2_ops.mindspore)
+
+
+def graph_key(config: GLM2Config, *dtypes: str) -> str:
+    """Name everything that the compiled graph of a model depends on, in 32 hex digits."""
+    facts = {
+        "config": dataclasses.asdict(config),
+        "dtypes": dtypes,
+        "mindspore": ms.__version__,
+        "library": str(library_path()),
+        "sources": [
+            hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest()
+            for module in _SOURCES
+        ],
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+@contextlib.contextmanager
+def compile_cache(folder: Path, key: str) -> Generator[None, None, None]:
+    """Compile with the cache ``folder / key``: read it, or make it if the block succeeds.
+
+    Parameters
+    ----------
+    folder : Path
+        Where all graphs are kept; created where it does not exist.
+    key : str
+        From `graph_key`.
+    """
+    final = folder / key
+    if _is_whole(final):
+        with _environment(final):
+            yield
+        return
+    shutil.rmtree(final, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".compiling-") as temporary:
+        made = Path(temporary) / key
+        made.mkdir()
+        with _environment(made):
+            yield
+        (made / _MANIFEST).write_text(json.dumps(_hashes(made)), encoding="utf-8")
+        try:
+            made.rename(final)
+        except OSError:
+            # Another process was first; its graph is the same.
+            shutil.rmtree(made, ignore_errors=True)
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file below ``folder``, the manifest excepted."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != _MANIFEST
+    }
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether ``folder`` holds the very files that its manifest lists."""
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        return bool(manifest) and _hashes(folder) == manifest
+    except (OSError, ValueError):
+        return False
+
+
+@contextlib.contextmanager
+def _environment(path: Path) -> Generator[None, None, None]:
+    """Point MindSpore at ``path`` for as long as the block runs."""
+    wanted = {
+        "MS_COMPILER_CACHE_ENABLE": "1",
+        "MS_COMPILER_CACHE_PATH": str(path),
+    }
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
