@@ -14,6 +14,7 @@ import typer
 
 import glm2
 import glm2.commands
+from glm2.interrupts import deferred_interrupts
 
 # What the package raises on purpose: the message alone says what to do.
 _EXPECTED = (ValueError, OSError, ImportError, FloatingPointError)
@@ -22,7 +23,9 @@ _INTERRUPTED, _BROKEN_PIPE = 130, 141  # 128 + SIGINT, 128 + SIGPIPE, as shells 
 
 def main() -> None:
     """Run the command line."""
-    _build_app()()
+    with deferred_interrupts():  # numpy starts threads when it is imported
+        app = _build_app()
+    app()
 
 
 def _build_app() -> typer.Typer:

@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
@@ -36,6 +37,7 @@ def graph_key(config: GLM2Config, *dtypes: str) -> str:
         "dtypes": dtypes,
         "mindspore": ms.__version__,
         "library": str(library_path()),
+        "program": str(Path(sys.argv[0]).resolve()),  # MindSpore hashes the files that it imports
         "sources": [
             hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest()
             for module in _SOURCES
@@ -48,6 +50,9 @@ def graph_key(config: GLM2Config, *dtypes: str) -> str:
 def compile_cache(folder: Path, key: str) -> Generator[None, None, None]:
     """Compile with the cache ``folder / key``: read it, or make it if the block succeeds.
 
+    In a program without a file (``python -c``, an interactive session) nothing is kept, for
+    MindSpore's cache wants to read that file.
+
     Parameters
     ----------
     folder : Path
@@ -55,6 +60,9 @@ def compile_cache(folder: Path, key: str) -> Generator[None, None, None]:
     key : str
         From `graph_key`.
     """
+    if not Path(sys.argv[0]).is_file():
+        yield
+        return
     final = folder / key
     if _is_whole(final):
         with _environment(final):

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from glm2.compile_cache import compile_cache, graph_key
 from glm2.config import read_checkpoint_config
+from glm2.interrupts import deferred_interrupts
 from glm2.kv_cache import KVCache
 from glm2.transformer import BLOCK_WEIGHTS, Transformer
 from glm2.weights import load_weights
@@ -195,7 +196,7 @@ class GLM2Model:
         if not self._compiled and self._graph_folder is not None:
             kept = compile_cache(self._graph_folder, self._graph_key())
         try:
-            with kept:
+            with deferred_interrupts(), kept:
                 logits: npt.NDArray[np.float32] = self._cell(*arguments).asnumpy()
         except RuntimeError:
             # After a failure inside a custom operator the compiled graph refuses every later call.

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from glm2.interrupts import deferred_interrupts
+
 if TYPE_CHECKING:
     from glm2.chat import ChatSession, TurnStats
 
@@ -54,7 +56,8 @@ def command(
     sampling = {name: value for name, value in given.items() if value is not None}
     _check_options(prompt, sampling, chat_format, model, demo_wheel)
     folder = _demo(demo_wheel) if model is None else model
-    session = _open_session(folder, chat_format, sampling, system, max_new_tokens)
+    with deferred_interrupts():  # MindSpore starts threads when it is imported
+        session = _open_session(folder, chat_format, sampling, system, max_new_tokens)
     if prompt is None:
         _converse(session)
     else:
