@@ -6,7 +6,7 @@
 
 extern "C" void rope_append(GM_ADDR qkv, GM_ADDR cos, GM_ADDR sin, GM_ADDR kCache, GM_ADDR vCache,
                             GM_ADDR blockTable, GM_ADDR cuSeqlensQ, GM_ADDR seqLenKv, GM_ADDR q,
-                            GM_ADDR tiling);
+                            GM_ADDR workspace, GM_ADDR tiling);
 
 namespace ascend_ops {
 namespace {
@@ -31,7 +31,7 @@ Status RopeAppend(const RopeAppendArgs& args) {
     const std::string hang = ascend_twin::Launch(config, [&] {
         rope_append(Gm(args.qkv), Gm(args.cos), Gm(args.sin), Gm(args.kCache), Gm(args.vCache),
                     Gm(args.blockTable), Gm(args.cuSeqlensQ), Gm(args.seqLenKv), Gm(args.q),
-                    Gm(&tiling));
+                    nullptr, Gm(&tiling));
     });
     return hang.empty() ? Status::Ok() : Status::Error(StatusCode::kInternal, hang);
 }

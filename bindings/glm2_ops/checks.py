@@ -151,6 +151,14 @@ def check_window(window: int | None) -> int:
     return window
 
 
+def check_scale(scale: float) -> float:
+    """Require a finite float32."""
+    if not abs(scale) <= float(np.finfo(np.float32).max):
+        msg = f"scale is {scale}; expected a finite float32"
+        raise ValueError(msg)
+    return float(scale)
+
+
 def check_heads(num_heads: int, num_kv_heads: int) -> None:
     """Require that every KV head serves the same number of query heads."""
     if num_heads < 1 or num_heads % num_kv_heads:

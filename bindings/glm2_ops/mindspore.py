@@ -54,7 +54,7 @@ class FlashAttention(nn.Cell):
         names = ["q", "k_cache", "v_cache", "block_table", "cu_seqlens_q", "seq_len_kv",
                  "prefix_len", "scale", "options"]  # fmt: skip
         self.op = _custom("Glm2FlashAttention", names, "o")
-        self.scale = Tensor(np.array([scale], np.float32))
+        self.scale = Tensor(np.array([checks.check_scale(scale)], np.float32))
         self.options = Tensor(np.array([causal, checks.check_window(window)], np.int32))
 
     def construct(

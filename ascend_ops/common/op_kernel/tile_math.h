@@ -57,7 +57,8 @@ __aicore__ inline void ReduceRepeatSum(const AscendC::LocalTensor<float>& dst,
 #ifdef ASCEND_OPS_CANN_8
     AscendC::WholeReduceSum<float>(dst, src, kFloatsPerRepeat, repeatTime, 1, 1, 8);
 #else
-    AscendC::ReduceRepeat<AscendC::ReduceType::SUM>(dst, src, kFloatsPerRepeat, repeatTime, 1, 1, 8);
+    AscendC::ReduceRepeat<AscendC::ReduceType::SUM>(dst, src, kFloatsPerRepeat, repeatTime, 1, 1,
+                                                    8);
 #endif
 }
 

@@ -164,8 +164,8 @@ class FlashAttentionCube {
             params.nValue = tiling_->groupSize;
             params.srcNdMatrixStride = rowElems;
             params.dstNzMatrixStride = tiling_->groupSize * kC0;
-            const uint64_t start = static_cast<uint64_t>(task.token) * rowElems +
-                                   task.group * tiling_->groupSize * d;
+            const uint64_t start =
+                static_cast<uint64_t>(task.token) * rowElems + task.group * tiling_->groupSize * d;
             AscendC::DataCopy(qL1_, q_[start], params);
         }
         AscendC::SetFlag<AscendC::HardEvent::MTE2_MTE1>(kEventQ);
@@ -317,7 +317,8 @@ class FlashAttentionCube {
             params.dstGap = 0;
             params.dstFracGap = colFractals - 1;
             for (uint32_t r = 0; r < CeilDiv(depth, kFractalRows); ++r) {
-                const uint32_t source = (k + r * kFractalRows) * tiling_->headDim + n * kFractalRows;
+                const uint32_t source =
+                    (k + r * kFractalRows) * tiling_->headDim + n * kFractalRows;
                 AscendC::LoadDataWithTranspose(l0b_[l0Buffer_][2 * r * colFractals * kFractalElems],
                                                vL1_[buffer][source], params);
             }
@@ -328,7 +329,8 @@ class FlashAttentionCube {
             params.srcStride = kvFractals;
             params.ifTranspose = true;
             for (uint32_t r = 0; r < CeilDiv(depth, kFractalRows); ++r) {
-                const uint32_t source = (n / kC0 * kvFractals + k / kFractalRows + r) * kFractalElems;
+                const uint32_t source =
+                    (n / kC0 * kvFractals + k / kFractalRows + r) * kFractalElems;
                 AscendC::LoadData(l0b_[l0Buffer_][r * colFractals * kFractalElems],
                                   vL1_[buffer][source], params);
             }
@@ -345,8 +347,9 @@ class FlashAttentionCube {
         params.k = depth;
         params.cmatrixInitVal = fresh;
         AscendC::Mmad(l0c_[l0cBuffer_], l0a_[l0Buffer_], l0b_[l0Buffer_], params);
-        // Small products that accumulate into one another need a barrier of their own.
-        if (CeilDiv(rows, kFractalRows) * CeilDiv(cols, kFractalRows) < 10) {
+        // Small products that accumulate into one another need a barrier of their own; only whole
+        // fractals count.
+        if ((rows / kFractalRows) * (cols / kFractalRows) < 10) {
             AscendC::PipeBarrier<PIPE_M>();
         }
         AscendC::SetFlag<AscendC::HardEvent::M_MTE1>(l0Buffer_);
@@ -374,8 +377,8 @@ class FlashAttentionCube {
     __aicore__ inline PageRun RunAt(const AttentionTask& task, uint32_t row) {
         const uint32_t position = task.kvStart + row;
         const uint32_t inPage = position % tiling_->pageSize;
-        const uint64_t entry = static_cast<uint64_t>(task.seq) * tiling_->maxPages +
-                               position / tiling_->pageSize;
+        const uint64_t entry =
+            static_cast<uint64_t>(task.seq) * tiling_->maxPages + position / tiling_->pageSize;
         const uint64_t page = static_cast<uint64_t>(blockTable_.GetValue(entry));
         PageRun run;
         run.rows = MinOf(tiling_->pageSize - inPage, task.kvRows - row);

@@ -4,7 +4,9 @@
 // V2(t-2) = accumulate. AIC is two tasks ahead, so three workspace slots a core are enough:
 // - S(t+3) is written after AIC waited for P(t), which AIV set after it had read S(t);
 // - P(t+3) is written after AIV waited for S(t+3), whose Fixpipe follows C2(t) in program order;
-// - O(t+3) is written after AIC waited for P(t+3), which AIV set after V2(t) had read O(t).
+// - O(t+3) is written after AIC waited for P(t+3), which AIV set after V2(t) had read O(t). An AIV
+//   without rows in task t+3 sets P(t+3) at once, but then that tile has eight rows at most, and
+//   this AIV's rows of O(t) lie behind them.
 #ifndef ASCEND_OPS_FLASH_ATTENTION_KERNEL_H_
 #define ASCEND_OPS_FLASH_ATTENTION_KERNEL_H_
 
@@ -33,7 +35,8 @@ struct FlashAttentionGm {
 template <typename Q, typename T>
 class FlashAttentionKernel {
   public:
-    __aicore__ inline void Init(const FlashAttentionTilingData* tiling, const FlashAttentionGm& gm) {
+    __aicore__ inline void Init(const FlashAttentionTilingData* tiling,
+                                const FlashAttentionGm& gm) {
         uint32_t core = static_cast<uint32_t>(AscendC::GetBlockIdx());
         if ASCEND_IS_AIV {
             core /= 2;
@@ -46,7 +49,8 @@ class FlashAttentionKernel {
                        (__gm__ int32_t*)gm.blockTable, workspace);
         }
         if ASCEND_IS_AIV {
-            vector_.Init(tiling, (__gm__ Q*)gm.q, (__gm__ Q*)gm.o, (__gm__ float*)gm.lse, workspace);
+            vector_.Init(tiling, (__gm__ Q*)gm.q, (__gm__ Q*)gm.o, (__gm__ float*)gm.lse,
+                         workspace);
         }
     }
 

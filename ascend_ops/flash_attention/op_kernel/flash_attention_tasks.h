@@ -10,18 +10,18 @@ namespace ascend_ops {
 
 // One K/V tile of one Q tile. AIC and AIV derive the same stream, each for itself.
 struct AttentionTask {
-    uint32_t index;      // position in this core's stream
-    uint32_t item;       // Q tile in this core's stream
+    uint32_t index;  // position in this core's stream
+    uint32_t item;   // Q tile in this core's stream
     uint32_t seq;
     uint32_t group;
-    uint32_t token;      // first query token of the tile, row of q
-    uint32_t rows;       // token x head
-    int32_t position;    // of that token; negative where seq_len_kv < len_q
+    uint32_t token;    // first query token of the tile, row of q
+    uint32_t rows;     // token x head
+    int32_t position;  // of that token; negative where seq_len_kv < len_q
     uint32_t seqLenKv;
     uint32_t prefixLen;
-    uint32_t kvStart;    // first key of the tile
-    uint32_t kvRows;     // keys of the tile; 0 when the Q tile sees nothing
-    bool first;          // of the Q tile
+    uint32_t kvStart;  // first key of the tile
+    uint32_t kvRows;   // keys of the tile; 0 when the Q tile sees nothing
+    bool first;        // of the Q tile
     bool last;
 };
 
@@ -64,7 +64,8 @@ class TaskStream {
         group_ = 0;
     }
 
-    // Deals the Q tiles of all sequences and groups to the cores in turn, and takes this core's next.
+    // Deals the Q tiles of all sequences and groups to the cores in turn, and takes this core's
+    // next.
     __aicore__ inline bool NextItem() {
         while (seq_ < tiling_->numSeqs) {
             const bool mine = dealt_++ % tiling_->numCores == core_;

@@ -92,7 +92,7 @@ class FlashAttentionVector {
     // or the beginning of a token's heads.
     struct RowRun {
         uint32_t rows;
-        uint32_t heads;   // rows of one token
+        uint32_t heads;  // rows of one token
         uint32_t tokens;
         uint64_t offset;  // element of q and o
     };
@@ -191,7 +191,8 @@ class FlashAttentionVector {
         for (uint32_t done = 0; done < count;) {
             const uint32_t tileRow = rowBegin_ + row + done;
             const uint32_t live = MinOf(group - tileRow % group, count - done);
-            MaskToken(task, task.position + static_cast<int32_t>(tileRow / group), done, live, cols);
+            MaskToken(task, task.position + static_cast<int32_t>(tileRow / group), done, live,
+                      cols);
             done += live;
         }
         AscendC::PipeBarrier<PIPE_V>();
@@ -210,7 +211,11 @@ class FlashAttentionVector {
         }
         const int32_t lo = window != 0 ? MaxOf(0, position - window + 1) : 0;
         Hide(task, MaxOf(prefix, hi), static_cast<int32_t>(task.kvStart + cols), row, live, cols);
-        Hide(task, prefix, MinOf(lo, MaxOf(prefix, hi)), row, live, cols);
+        if (lo > prefix) {
+            // The two ranges may share a 32-byte block.
+            AscendC::PipeBarrier<PIPE_V>();
+            Hide(task, prefix, MinOf(lo, MaxOf(prefix, hi)), row, live, cols);
+        }
     }
 
     // Keys [from, to) of the sequence, as far as they lie in the tile.

@@ -12,7 +12,8 @@ __aicore__ inline void RunRopeAppend(const ascend_ops::RopeAppendTilingData* til
 extern "C" __global__ __aicore__ void rope_append(GM_ADDR qkv, GM_ADDR cos, GM_ADDR sin,
                                                   GM_ADDR kCache, GM_ADDR vCache,
                                                   GM_ADDR blockTable, GM_ADDR cuSeqlensQ,
-                                                  GM_ADDR seqLenKv, GM_ADDR q, GM_ADDR tiling) {
+                                                  GM_ADDR seqLenKv, GM_ADDR q,
+                                                  GM_ADDR /*workspace*/, GM_ADDR tiling) {
     KERNEL_TASK_TYPE_DEFAULT(KERNEL_TYPE_AIV_ONLY);
     REGISTER_TILING_DEFAULT(ascend_ops::RopeAppendTilingData);
     GET_TILING_DATA_WITH_STRUCT(ascend_ops::RopeAppendTilingData, tilingData, tiling);

@@ -23,8 +23,8 @@ struct RopeAppendGm {
 // Q: element type of qkv and q. T: of the K/V cache. The rotation is computed in float:
 //   out[2i]     = x[2i] cos_i - x[2i+1] sin_i
 //   out[2i + 1] = x[2i+1] cos_i + x[2i] sin_i
-// as x * cosFull + swap(x) * sinFull, where swap exchanges the two of a pair and sinFull carries the
-// signs.
+// as x * cosFull + swap(x) * sinFull, where swap exchanges the two of a pair and sinFull carries
+// the signs.
 template <typename Q, typename T>
 class RopeAppendKernel {
   public:
@@ -98,9 +98,8 @@ class RopeAppendKernel {
         const uint32_t heads = tiling_->numHeads;
         const uint32_t kvHeads = tiling_->numKvHeads;
         const uint64_t row = static_cast<uint64_t>(token) * (heads + 2 * kvHeads) * d;
-        const uint64_t page = static_cast<uint64_t>(
-            blockTable_.GetValue(static_cast<uint64_t>(seq) * tiling_->maxPages +
-                                 position / tiling_->pageSize));
+        const uint64_t page = static_cast<uint64_t>(blockTable_.GetValue(
+            static_cast<uint64_t>(seq) * tiling_->maxPages + position / tiling_->pageSize));
         const uint64_t slot =
             (page * kvHeads * tiling_->pageSize + position % tiling_->pageSize) * d;
         bool angles = tiling_->rotaryDim > 0;  // still to be loaded

@@ -2,8 +2,8 @@
 // back.
 #include "thread_pool.h"
 
+#include <pthread.h>
 #include <sched.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -131,13 +131,25 @@ struct Shared {
     std::mutex mutex;
     std::unique_ptr<Pool> pool;
     std::atomic<uint32_t> threads{DefaultThreads()};
-    pid_t owner = 0;
 };
+
+Shared& Instance();
+
+// A fork waits for its turn, so that the child does not inherit a lock whose holder is not there.
+void BeforeFork() { Instance().mutex.lock(); }
+void AfterForkInParent() { Instance().mutex.unlock(); }
+void AfterForkInChild() {
+    Instance().pool.release();  // its threads exist in the parent alone
+    Instance().mutex.unlock();
+}
 
 // Never destroyed: kernels may run from threads that outlive main, and a forked child that exits
 // has no workers to join.
 Shared& Instance() {
-    static Shared* shared = new Shared;
+    static Shared* shared = [] {
+        pthread_atfork(&BeforeFork, &AfterForkInParent, &AfterForkInChild);
+        return new Shared;
+    }();
     return *shared;
 }
 
@@ -155,10 +167,6 @@ void ParallelFor(uint32_t count, void (*task)(void*, uint32_t), void* context) {
         return;
     }
     std::lock_guard<std::mutex> turn(shared.mutex);
-    if (shared.owner != getpid()) {
-        shared.pool.release();  // after fork() its threads exist in the parent alone
-        shared.owner = getpid();
-    }
     if (!shared.pool || shared.pool->threads() != threads) {
         shared.pool.reset();
         shared.pool = std::make_unique<Pool>(threads);
