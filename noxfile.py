@@ -1,0 +1,51 @@
+"""The checks of this project: ``nox -s lint typing tests cpp``.
+
+They run the tools of the environment that nox itself runs in (``pip install -ve ".[dev]"``), so that
+an editor, pre-commit and CI all use the same versions; no session builds an environment of its own.
+"""
+
+from pathlib import Path
+
+import nox
+
+nox.options.default_venv_backend = "none"
+nox.options.sessions = ["lint", "typing", "tests", "cpp"]
+
+CPP_FOLDERS = ("ascend_ops", "bindings", "tests/cpp")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Formatters and linters, changing nothing; ``nox -s lint -- --fix`` lets them mend."""
+    fix = "--fix" in session.posargs
+    sources = [
+        str(path)
+        for folder in CPP_FOLDERS
+        for path in sorted(Path(folder).rglob("*"))
+        if path.suffix in {".h", ".cpp"}
+    ]
+    session.run("ruff", "format", *([] if fix else ["--check"]), ".")
+    session.run("ruff", "check", *(["--fix"] if fix else []), ".")
+    session.run("clang-format", *(["-i"] if fix else ["--dry-run", "-Werror"]), *sources)
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """Run mypy, strict, over the three packages."""
+    session.run("mypy")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run pytest on the installed package; arguments after ``--`` go to it."""
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def cpp(session: nox.Session) -> None:
+    """Build twin, kernels and host code with warnings as errors, and run their GoogleTest suite."""
+    build = "build/cpp"
+    options = ["-DGLM2_BUILD_TESTS=ON", "-DGLM2_WERROR=ON"]
+    session.run("cmake", "-S", ".", "-B", build, "-G", "Ninja", *options)
+    session.run("cmake", "--build", build)
+    session.run("ctest", "--test-dir", build, "--output-on-failure")
