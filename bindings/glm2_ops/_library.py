@@ -31,7 +31,7 @@ except ImportError as error:
 
 def library_path() -> Path:
     """Return the shared library that MindSpore's custom operators are loaded from."""
-    return Path(__file__).with_name("libglm2_ops.so")
+    return Path(native.__file__).with_name("libglm2_ops.so")  # beside it in editable installs too
 
 
 def build_info() -> dict[str, Any]:

@@ -28,7 +28,7 @@ _SIMD_FLAGS = {
     "avx2": ("avx2", "f16c", "fma"),
     "avx512": ("avx512f", "avx512bw", "avx512dq", "avx512vl"),
     "neon": ("asimd",),
-    "scalar": (),
+    "generic": (),
 }
 
 
