@@ -10,4 +10,4 @@ elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64" AND NOT CMAKE_CROSSCOMPILI
   target_compile_options(glm2_simd INTERFACE -mcpu=native)
 endif()
 # Loops over tiles vectorise only where the compiler may assume that no one reads errno or traps.
-target_compile_options(glm2_simd INTERFACE -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast)
+target_compile_options(glm2_simd INTERFACE $<$<NOT:$<CONFIG:Debug>>:-O3> -fno-math-errno -fno-trapping-math -ffp-contract=fast)

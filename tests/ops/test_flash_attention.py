@@ -52,7 +52,9 @@ def assert_lse(lse, golden, problem, scale=None):
     """
     head_dim = problem.q.shape[2]
     scale = head_dim**-0.5 if scale is None else scale
-    largest = [np.linalg.norm(x.astype(float), axis=-1).max(initial=0) for x in (problem.q, problem.k)]
+    largest = [
+        np.linalg.norm(x.astype(float), axis=-1).max(initial=0) for x in (problem.q, problem.k)
+    ]
     relative = head_dim * 2.0**-24 + (2.0**-11 if problem.q.dtype != problem.k.dtype else 0)
     atol = relative * scale * math.prod(largest) + 2.0**-20  # exp, ln and the row sum
     np.testing.assert_allclose(lse, golden, rtol=2.0**-22, atol=atol)
@@ -104,13 +106,17 @@ def cases(draw):
     )
 
 
-# The rule compares statistics of rounding errors; in float32 they settle late.
-ENOUGH_ELEMS = {np.float16: 10_000, np.float32: 80_000}
+# The rule compares statistics of rounding errors. In float32 the few elements near zero, at the
+# rule's floor of 2**-14, make up the RMSE: one in 20,000.
+ENOUGH_ELEMS = {np.float16: 10_000, np.float32: 800_000}
 
 
 def enough(case):
     """Repeat the sequences of a case, each with data of its own, until the rule is steady."""
-    copies = math.ceil(ENOUGH_ELEMS[case.dtypes[0]] / case.num_elems)
+    wanted = ENOUGH_ELEMS[case.dtypes[0]]
+    if case.num_elems > 2 * wanted:
+        return dataclasses.replace(case, num_kv_heads=1)
+    copies = math.ceil(wanted / case.num_elems)
     if copies > 32:  # then the formula's loop over sequences is what takes time: add heads instead
         more = min(copies // 16, 65535 // (case.head_dim * case.group_size * case.num_kv_heads))
         case = dataclasses.replace(case, num_kv_heads=case.num_kv_heads * more)
@@ -119,7 +125,7 @@ def enough(case):
     return dataclasses.replace(case, seq_lens=case.seq_lens * copies, prefixes=prefixes)
 
 
-@settings(deadline=None, max_examples=60, derandomize=True, database=None)
+@settings(deadline=None, max_examples=32, derandomize=True, database=None)
 @given(case=cases(), seed=st.integers(0, 2**32 - 1))
 def test_any_problem_is_as_accurate_as_the_plain_formula(case, seed):
     rng = np.random.default_rng(seed)
@@ -145,9 +151,9 @@ def test_any_problem_is_as_accurate_as_the_plain_formula(case, seed):
 
 
 @dtype_pairs
-@pytest.mark.parametrize("seq_len_kv", [1, 15, 16, 17, 63, 64, 65, 255, 256, 257, 600])
+@pytest.mark.parametrize("seq_len_kv", [1, 15, 16, 17, 64, 65, 256, 257, 600])
 def test_decode_is_accurate_around_page_and_tile_edges(rng, dtype, kv_dtype, seq_len_kv):
-    sequences = 20
+    sequences = ENOUGH_ELEMS[dtype] // (32 * 128)
     problem = random_ragged(
         rng, seq_lens_q=[1] * sequences, seq_lens_kv=[seq_len_kv] * sequences, num_heads=32,
         num_kv_heads=2, head_dim=128, dtype=dtype, kv_dtype=kv_dtype,
@@ -163,7 +169,7 @@ def test_decode_is_accurate_around_page_and_tile_edges(rng, dtype, kv_dtype, seq
 def test_rows_that_see_nothing_are_zero(rng, dtype, kv_dtype):
     """More queries than keys, no key at all, and a window that ends before the first key."""
     problem = random_ragged(
-        rng, seq_lens_q=[40, 3, 9], seq_lens_kv=[25, 0, 4], num_heads=14, num_kv_heads=2,
+        rng, seq_lens_q=[40, 3, 9], seq_lens_kv=[25, 0, 4], num_heads=490, num_kv_heads=70,
         head_dim=32, dtype=dtype, kv_dtype=kv_dtype,
     )  # fmt: skip
     operands = paged(rng, problem)
@@ -192,7 +198,7 @@ def test_a_whole_batch_without_keys(rng, dtype, kv_dtype):
     assert np.array_equal(lse, np.full((202, 2), -np.inf, np.float32))
 
 
-@pytest.mark.parametrize("seq_lens_kv", [[], [0], [5, 17]])
+@pytest.mark.parametrize("seq_lens_kv", [[0], [5, 17]])
 def test_no_tokens_at_all(rng, seq_lens_kv):
     problem = random_ragged(
         rng, seq_lens_q=[0] * len(seq_lens_kv), seq_lens_kv=seq_lens_kv, num_heads=4,
@@ -201,6 +207,15 @@ def test_no_tokens_at_all(rng, seq_lens_kv):
     o, lse = glm2_ops.flash_attention(*paged(rng, problem), return_lse=True)
     assert o.shape == (0, 4, 16)
     assert lse.shape == (0, 4)
+
+
+def test_no_sequences_at_all():
+    cache = np.ones((1, 1, 16, 16), np.float16)
+    o = glm2_ops.flash_attention(
+        np.empty((0, 4, 16), np.float16), cache, cache, np.empty((0, 1), np.int32),
+        np.zeros(1, np.int32), np.empty(0, np.int32),
+    )  # fmt: skip
+    assert o.shape == (0, 4, 16)
 
 
 @dtype_pairs
@@ -230,7 +245,7 @@ def test_prefill_equals_prefill_then_decodes(rng, dtype, kv_dtype):
 @pytest.mark.parametrize("sign", [1, -1])
 def test_scores_of_ten_thousand_neither_overflow_nor_vanish(rng, dtype, kv_dtype, sign):
     problem = random_ragged(
-        rng, seq_lens_q=[100], seq_lens_kv=[300], num_heads=16, num_kv_heads=1, head_dim=64,
+        rng, seq_lens_q=[200], seq_lens_kv=[300], num_heads=64, num_kv_heads=4, head_dim=64,
         dtype=dtype, kv_dtype=kv_dtype,
     )  # fmt: skip
     # Small integers and a power of two: every score is exact, near sign * 1e4, steps of 1/64.
@@ -290,7 +305,7 @@ def small_call(rng, **options):
 
 
 @dtype_pairs
-def test_the_result_does_not_depend_on_the_number_of_threads(rng, dtype, kv_dtype):
+def test_the_result_does_not_depend_on_the_number_of_threads(dtype, kv_dtype):
     results = []
     for threads in (1, 2, 5, 2, 1):
         glm2_ops.set_num_threads(threads)
@@ -396,4 +411,4 @@ assert np.array_equal(call(), want)
 def test_a_forked_child_calls_the_operator(busy):
     """In a process of its own: forking one that has loaded MindSpore is not ours to defend."""
     code = FORK.replace("BUSY", str(busy))
-    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=30)

@@ -8,7 +8,7 @@
 
 namespace ascend_twin {
 
-// exp(x) within 1 ulp: 2^n * exp(r) with |r| <= ln(2)/2 and a Taylor polynomial of degree 7.
+// exp(x) within 1.1 ulps: 2^n * exp(r) with |r| <= ln(2)/2 and a Taylor polynomial of degree 7.
 // -inf gives 0, overflow gives inf, NaN stays NaN, subnormal results are kept.
 inline float ExpOf(float x) {
     constexpr float kLog2E = 1.44269504088896341f;

@@ -1,0 +1,228 @@
+// Host tiling: what is refused, and that every tile chosen fits the memories of a core.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <string>
+#include <vector>
+
+#include "flash_attention/op_host/flash_attention_tiling.h"
+#include "rope_append/op_host/rope_append_tiling.h"
+
+namespace {
+
+using namespace ascend_ops;
+
+constexpr std::array<int32_t, 3> kOffsets = {0, 100, 107};
+
+FlashAttentionArgs Attention(uint32_t heads = 32, uint32_t kvHeads = 2, uint32_t headDim = 128) {
+    FlashAttentionArgs args;
+    args.cuSeqlensQ = kOffsets.data();
+    args.numTokens = 107;
+    args.numSeqs = 2;
+    args.numHeads = heads;
+    args.numKvHeads = kvHeads;
+    args.headDim = headDim;
+    args.pageSize = 128;
+    args.maxPages = 4;
+    return args;
+}
+
+Status Tile(const FlashAttentionArgs& args, const CoreLimits& limits = {}) {
+    FlashAttentionTilingData tiling;
+    return ComputeFlashAttentionTiling(args, limits, &tiling);
+}
+
+void ExpectStatus(const Status& status, StatusCode code, const std::string& part) {
+    EXPECT_EQ(status.code, code);
+    EXPECT_NE(status.message.find(part), std::string::npos) << status.message;
+}
+
+TEST(FlashAttentionTiling, RefusesContradictingHeads) {
+    ExpectStatus(Tile(Attention(30, 4)), StatusCode::kInvalidShape,
+                 "q has 30 heads and k has 4; num_heads must be a multiple of num_kv_heads");
+    ExpectStatus(Tile(Attention(4, 0)), StatusCode::kInvalidShape, "q has 4 heads and k has 0");
+    ExpectStatus(Tile(Attention(129, 1, 16)), StatusCode::kInvalidShape,
+                 "the group size is 129; at most 128 heads may share one KV head");
+}
+
+TEST(FlashAttentionTiling, RefusesDimensionsThatTheKernelDoesNotServe) {
+    for (const uint32_t headDim : {0u, 8u, 24u, 272u}) {
+        ExpectStatus(Tile(Attention(2, 1, headDim)), StatusCode::kInvalidShape,
+                     "head_dim is " + std::to_string(headDim) + "; it must be a multiple of 16");
+    }
+    for (const uint32_t pageSize : {0u, 8u, 24u, 272u}) {
+        FlashAttentionArgs args = Attention();
+        args.pageSize = pageSize;
+        ExpectStatus(Tile(args), StatusCode::kInvalidShape,
+                     "page_size is " + std::to_string(pageSize) + "; it must be a multiple of 16");
+    }
+    ExpectStatus(Tile(Attention(256, 2, 256)), StatusCode::kInvalidShape,
+                 "num_heads * head_dim is 65536; at most 65535");
+}
+
+TEST(FlashAttentionTiling, RefusesACoreThatIsTooSmall) {
+    CoreLimits limits;
+    limits.l1Bytes = 16 * 1024;
+    ExpectStatus(Tile(Attention(), limits), StatusCode::kNoFit, "but they hold 16384 and 188416");
+    limits = {};
+    limits.ubBytes = 1024;
+    ExpectStatus(Tile(Attention(), limits), StatusCode::kNoFit, "lower head_dim or the group size");
+}
+
+TEST(FlashAttentionTiling, KeysNameTheElementTypes) {
+    uint64_t key = 99;
+    EXPECT_TRUE(FlashAttentionTilingKey(DataType::kFloat16, DataType::kFloat16, &key).ok());
+    EXPECT_EQ(key, kKeyHalfHalf);
+    EXPECT_TRUE(FlashAttentionTilingKey(DataType::kFloat32, DataType::kFloat16, &key).ok());
+    EXPECT_EQ(key, kKeyFloatHalf);
+    EXPECT_TRUE(FlashAttentionTilingKey(DataType::kFloat32, DataType::kFloat32, &key).ok());
+    EXPECT_EQ(key, kKeyFloatFloat);
+    ExpectStatus(FlashAttentionTilingKey(DataType::kFloat16, DataType::kFloat32, &key),
+                 StatusCode::kInvalidShape, "a float32 cache needs float32 queries");
+}
+
+// Written down again from the kernel's Init functions, not shared with the tiling.
+void ExpectFits(const FlashAttentionTilingData& t, uint32_t bytes, const CoreLimits& limits) {
+    const uint32_t d = t.headDim;
+    EXPECT_LE((t.blockM * d + 2 * (2 * t.blockN * d + t.blockM * t.blockN)) * bytes,
+              limits.l1Bytes);
+    EXPECT_LE(2 * t.blockM * t.l0BlockK * bytes, limits.l0aBytes);
+    EXPECT_LE(2 * t.l0BlockN * t.l0BlockK * bytes, limits.l0bBytes);
+    EXPECT_LE(2 * t.blockM * t.l0BlockN * 4, limits.l0cBytes);
+    const uint32_t rows = t.blockM / 2, cols = std::max(t.blockN, d);
+    const uint32_t ub = 4 * rows * d + (4 + bytes) * t.vecRows * cols + 4 * t.vecRows * (64 + 8) +
+                        4 * rows * (1 + 3 * kTaskSlots);
+    EXPECT_LE(ub, limits.ubBytes);
+}
+
+TEST(FlashAttentionTiling, EveryTileFits) {
+    const CoreLimits limits;
+    uint32_t chosen = 0;
+    for (const DataType type : {DataType::kFloat16, DataType::kFloat32}) {
+        for (uint32_t headDim = 16; headDim <= 256; headDim += 16) {
+            for (uint32_t group = 1; group <= 128; ++group) {
+                if (group * headDim > 65535) continue;
+                FlashAttentionArgs args = Attention(group, 1, headDim);
+                args.qType = args.cacheType = type;
+                FlashAttentionTilingData t;
+                const Status status = ComputeFlashAttentionTiling(args, limits, &t);
+                ASSERT_TRUE(status.ok()) << status.message;
+                ++chosen;
+                ExpectFits(t, SizeOf(type), limits);
+                EXPECT_EQ(t.groupSize, group);
+                EXPECT_GE(t.tokensPerBlock, 1u);
+                EXPECT_LE(t.tokensPerBlock * group, t.blockM);
+                EXPECT_EQ(t.blockM % 16, 0u);
+                EXPECT_LE(t.blockM, 128u);
+                EXPECT_EQ(t.blockN % 64, 0u);
+                EXPECT_EQ(t.l0BlockK % 16, 0u);
+                EXPECT_EQ(t.l0BlockN % 16, 0u);
+                EXPECT_GE(t.numCores, 1u);
+                EXPECT_LE(t.numCores, limits.numCores);
+            }
+        }
+    }
+    EXPECT_EQ(chosen, 2u * 16u * 128u);
+}
+
+TEST(FlashAttentionTiling, WorkspaceSlotsDoNotOverlap) {
+    for (const DataType type : {DataType::kFloat16, DataType::kFloat32}) {
+        FlashAttentionArgs args = Attention();
+        args.qType = args.cacheType = type;
+        FlashAttentionTilingData t;
+        ASSERT_TRUE(ComputeFlashAttentionTiling(args, {}, &t).ok());
+        const uint64_t bytes = SizeOf(type), rows = t.blockM;
+        EXPECT_GE(t.workspaceS, t.workspaceQ + rows * t.headDim * bytes);
+        EXPECT_GE(t.workspaceP, t.workspaceS + kTaskSlots * rows * t.blockN * 4);
+        EXPECT_GE(t.workspaceO, t.workspaceP + kTaskSlots * rows * t.blockN * bytes);
+        EXPECT_GE(t.workspaceBytes, t.workspaceO + kTaskSlots * rows * t.headDim * 4);
+        for (const uint64_t at : {t.workspaceS, t.workspaceP, t.workspaceO, t.workspaceBytes}) {
+            EXPECT_EQ(at % 512, 0u);
+        }
+    }
+}
+
+TEST(FlashAttentionTiling, NoMoreCoresThanTheirIsWork) {
+    FlashAttentionArgs args = Attention();
+    const std::array<int32_t, 2> one = {0, 1};
+    args.cuSeqlensQ = one.data();
+    args.numTokens = 1;
+    args.numSeqs = 1;
+    FlashAttentionTilingData t;
+    ASSERT_TRUE(ComputeFlashAttentionTiling(args, {}, &t).ok());
+    EXPECT_EQ(t.numCores, 2u);  // one a KV group
+    args.numTokens = 0;
+    args.numSeqs = 0;
+    ASSERT_TRUE(ComputeFlashAttentionTiling(args, {}, &t).ok());
+    EXPECT_EQ(t.numCores, 1u);
+}
+
+RopeAppendArgs Rope(uint32_t heads = 32, uint32_t kvHeads = 2, uint32_t headDim = 128,
+                    uint32_t rotaryDim = 64) {
+    RopeAppendArgs args;
+    args.numTokens = 100;
+    args.numSeqs = 1;
+    args.numHeads = heads;
+    args.numKvHeads = kvHeads;
+    args.headDim = headDim;
+    args.rotaryDim = rotaryDim;
+    args.pageSize = 128;
+    args.maxPages = 1;
+    return args;
+}
+
+Status Tile(const RopeAppendArgs& args, const CoreLimits& limits = {}) {
+    RopeAppendTilingData tiling;
+    return ComputeRopeAppendTiling(args, limits, &tiling);
+}
+
+TEST(RopeAppendTiling, RefusesWhatTheKernelDoesNotServe) {
+    for (const uint32_t headDim : {0u, 24u, 272u}) {
+        ExpectStatus(Tile(Rope(2, 1, headDim, 0)), StatusCode::kInvalidShape,
+                     "head_dim is " + std::to_string(headDim) + "; it must be a multiple of 16");
+    }
+    ExpectStatus(Tile(Rope(2, 1, 16, 12)), StatusCode::kInvalidShape,
+                 "rotary_dim is 12; it must be a multiple of 8 up to head_dim = 16");
+    ExpectStatus(Tile(Rope(2, 1, 16, 24)), StatusCode::kInvalidShape, "rotary_dim is 24");
+    ExpectStatus(Tile(Rope(0, 1)), StatusCode::kInvalidShape, "must be positive");
+    ExpectStatus(Tile(Rope(2, 0)), StatusCode::kInvalidShape, "must be positive");
+    CoreLimits limits;
+    limits.ubBytes = 1024;
+    ExpectStatus(Tile(Rope(), limits), StatusCode::kNoFit, "bytes for one head, but holds 1024");
+}
+
+TEST(RopeAppendTiling, KeysNameTheElementTypes) {
+    uint64_t key = 99;
+    EXPECT_TRUE(RopeAppendTilingKey(DataType::kFloat16, DataType::kFloat16, &key).ok());
+    EXPECT_EQ(key, kRopeKeyHalfHalf);
+    EXPECT_TRUE(RopeAppendTilingKey(DataType::kFloat32, DataType::kFloat16, &key).ok());
+    EXPECT_EQ(key, kRopeKeyFloatHalf);
+    EXPECT_TRUE(RopeAppendTilingKey(DataType::kFloat32, DataType::kFloat32, &key).ok());
+    EXPECT_EQ(key, kRopeKeyFloatFloat);
+    ExpectStatus(RopeAppendTilingKey(DataType::kFloat16, DataType::kFloat32, &key),
+                 StatusCode::kInvalidShape, "a float32 cache needs a float32 qkv");
+}
+
+TEST(RopeAppendTiling, EveryPassFits) {
+    const CoreLimits limits;
+    for (uint32_t headDim = 16; headDim <= 256; headDim += 16) {
+        for (uint32_t rotaryDim = 0; rotaryDim <= headDim; rotaryDim += 8) {
+            for (const uint32_t heads : {1u, 2u, 32u, 70u}) {
+                RopeAppendTilingData t;
+                ASSERT_TRUE(
+                    ComputeRopeAppendTiling(Rope(heads, 1, headDim, rotaryDim), limits, &t).ok());
+                EXPECT_GE(t.headsPerPass, 1u);
+                EXPECT_LE(t.headsPerPass, heads);
+                // raw, x and out, swap; seven tables.
+                const uint32_t ub =
+                    t.headsPerPass * (3 * headDim + rotaryDim) * 4 + 7 * rotaryDim * 4;
+                EXPECT_LE(ub, limits.ubBytes);
+                EXPECT_GE(t.numCores, 1u);
+                EXPECT_LE(t.numCores, limits.numCores);
+            }
+        }
+    }
+}
+
+}  // namespace
