@@ -70,12 +70,16 @@ struct MaskCase {
 };
 
 const MaskCase kMasks[] = {
-    {64, 1, {1, 1, 1, 8, 8, 8}},   {64, 5, {1, 1, 1, 8, 8, 8}},  {1, 3, {1, 1, 1, 8, 8, 8}},
-    {19, 4, {1, 1, 1, 8, 8, 8}},   {64, 4, {1, 1, 1, 16, 9, 8}},  // rows further apart than they
-                                                                  // are long
-    {64, 6, {1, 1, 0, 8, 8, 1}},  // one block for a whole row: a value a row
-    {40, 6, {1, 1, 0, 5, 5, 1}},   {64, 6, {1, 1, 1, 8, 8, 0}},  // one row for every repeat
-    {64, 3, {2, 1, 3, 16, 8, 24}},                               // blocks apart
+    {64, 1, {1, 1, 1, 8, 8, 8}},
+    {64, 5, {1, 1, 1, 8, 8, 8}},
+    {1, 3, {1, 1, 1, 8, 8, 8}},
+    {19, 4, {1, 1, 1, 8, 8, 8}},
+    {64, 4, {1, 1, 1, 16, 9, 8}},  // rows further apart than they
+                                   // are long
+    {64, 6, {1, 1, 0, 8, 8, 1}},   // one block for a whole row: a value a row
+    {40, 6, {1, 1, 0, 5, 5, 1}},
+    {64, 6, {1, 1, 1, 8, 8, 0}},    // one row for every repeat
+    {64, 3, {2, 1, 3, 16, 8, 24}},  // blocks apart
     {28, 3, {2, 3, 1, 16, 24, 8}},
 };
 
