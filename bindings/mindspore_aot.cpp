@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <exception>
+#include <string>
 #include <vector>
 
 #include "ascend_ops/flash_attention.h"
@@ -43,8 +45,15 @@ int Report(const char* name, const std::string& message) {
     return 1;
 }
 
-int Finish(const char* name, const ascend_ops::Status& status) {
-    return status.ok() ? 0 : Report(name, status.message);
+// Runs the operator; no exception may cross into MindSpore's C call.
+template <typename Args>
+int Run(const char* name, ascend_ops::Status (*run)(const Args&), const Args& args) {
+    try {
+        const ascend_ops::Status status = run(args);
+        return status.ok() ? 0 : Report(name, status.message);
+    } catch (const std::exception& error) {
+        return Report(name, error.what());
+    }
 }
 
 }  // namespace
@@ -85,7 +94,7 @@ extern "C" ASCEND_OPS_API int Glm2FlashAttention(int nparam, void** params, int*
     args.headDim = p.Dim(0, 2);
     args.pageSize = p.Dim(1, 2);
     args.maxPages = p.Dim(3, 1);
-    return Finish("flash_attention", ascend_ops::FlashAttention(args));
+    return Run("flash_attention", &ascend_ops::FlashAttention, args);
 }
 
 extern "C" ASCEND_OPS_API std::vector<int64_t> Glm2FlashAttentionInferShape(int* ndims,
@@ -124,7 +133,7 @@ extern "C" ASCEND_OPS_API int Glm2RopeAppend(int nparam, void** params, int* /*n
     args.rotaryDim = 2 * p.Dim(1, 1);
     args.pageSize = p.Dim(3, 2);
     args.maxPages = p.Dim(5, 1);
-    return Finish("rope_append", ascend_ops::RopeAppend(args));
+    return Run("rope_append", &ascend_ops::RopeAppend, args);
 }
 
 extern "C" ASCEND_OPS_API std::vector<int64_t> Glm2RopeAppendInferShape(int* /*ndims*/,

@@ -282,8 +282,6 @@ def _rope_tables(config: GLM2Config) -> tuple[npt.NDArray[np.float32], npt.NDArr
     """Return cos and sin (seq_length, rotary_dim / 2) of all positions, computed in float64."""
     exponents = np.arange(0, config.rotary_dim, 2) / config.rotary_dim
     inv_freq = config.rope_base**-exponents
-    positions = np.arange(config.seq_length) / (
-        config.rope_ratio if config.rope_scaling == "position" else 1.0
-    )
+    positions = np.arange(config.seq_length) / config.rope_position_scale
     angles = np.outer(positions, inv_freq)
     return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)

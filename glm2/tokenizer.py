@@ -99,11 +99,6 @@ class ChatGLMTokenizer:
         """Pieces and special tokens: 64798 in ChatGLM3-6B."""
         return self._num_pieces + len(SPECIAL_TOKENS)
 
-    @property
-    def prefix_ids(self) -> list[int]:
-        """The ids that open every prompt: [gMASK] sop."""
-        return [self._special_ids["[gMASK]"], self._special_ids["sop"]]
-
     def encode(self, text: str) -> list[int]:
         """Return the ids of plain text, with no prefix.
 
@@ -113,7 +108,7 @@ class ChatGLMTokenizer:
         return list(self._pieces.encode(_valid_text(text)))
 
     def special_id(self, name: str) -> int:
-        """Return the id of a special token; KeyError if there is none of that name."""
+        """Return the id of a special token; ValueError if there is none of that name."""
         return _lookup(self._special_ids, name)
 
     def token_bytes(self, token_id: int, *, first: bool = False) -> bytes:
@@ -197,7 +192,7 @@ class BpeTokenizer:
         return list(self._bpe.encode(_valid_text(text), add_special_tokens=False).ids)
 
     def special_id(self, name: str) -> int:
-        """Return the id of a special token; KeyError if there is none of that name."""
+        """Return the id of a special token; ValueError if there is none of that name."""
         return _lookup(self._special_ids, name)
 
     def token_bytes(self, token_id: int, *, first: bool = False) -> bytes:
@@ -303,8 +298,11 @@ def _decode(tokenizer: Tokenizer, token_ids: Iterable[int]) -> str:
 def _lookup(special_ids: Mapping[str, int], name: str) -> int:
     """Find a special token, or say which there are."""
     if name not in special_ids:
-        msg = f"the tokenizer has no special token {name!r}; it has {', '.join(special_ids)}"
-        raise KeyError(msg)
+        msg = (
+            f"the tokenizer has no special token {name!r}; it has {', '.join(special_ids)}. Use the "
+            "chat format that the checkpoint was trained with"
+        )
+        raise ValueError(msg)
     return special_ids[name]
 
 

@@ -12,11 +12,6 @@ extern "C" void flash_attention(GM_ADDR q, GM_ADDR kCache, GM_ADDR vCache, GM_AD
                                 GM_ADDR lse, GM_ADDR workspace, GM_ADDR tiling);
 
 namespace ascend_ops {
-namespace {
-
-GM_ADDR Gm(const void* pointer) { return static_cast<GM_ADDR>(const_cast<void*>(pointer)); }
-
-}  // namespace
 
 Status FlashAttention(const FlashAttentionArgs& args) {
     CoreLimits limits;

@@ -3,17 +3,13 @@
 #include "launch.h"
 #include "rope_append/op_host/rope_append_tiling.h"
 #include "thread_pool.h"
+#include "workspace.h"
 
 extern "C" void rope_append(GM_ADDR qkv, GM_ADDR cos, GM_ADDR sin, GM_ADDR kCache, GM_ADDR vCache,
                             GM_ADDR blockTable, GM_ADDR cuSeqlensQ, GM_ADDR seqLenKv, GM_ADDR q,
                             GM_ADDR workspace, GM_ADDR tiling);
 
 namespace ascend_ops {
-namespace {
-
-GM_ADDR Gm(const void* pointer) { return static_cast<GM_ADDR>(const_cast<void*>(pointer)); }
-
-}  // namespace
 
 Status RopeAppend(const RopeAppendArgs& args) {
     CoreLimits limits;

@@ -1,4 +1,5 @@
-// Workspace of one call: taken from the calling thread's buffer, which grows and is reused.
+// What launches share. Workspace of one call: taken from the calling thread's buffer, which grows
+// and is reused.
 #ifndef ASCEND_OPS_LAUNCH_WORKSPACE_H_
 #define ASCEND_OPS_LAUNCH_WORKSPACE_H_
 
@@ -6,7 +7,12 @@
 #include <cstdint>
 #include <memory>
 
+#include "ascend_twin/core.h"
+
 namespace ascend_ops {
+
+// An argument as kernels take it.
+inline GM_ADDR Gm(const void* pointer) { return static_cast<GM_ADDR>(const_cast<void*>(pointer)); }
 
 // Valid until the thread's next Workspace; 512-byte aligned, as kernels expect of GM.
 class Workspace {

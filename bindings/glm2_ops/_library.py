@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import importlib.metadata
+import operator
 import os
 from pathlib import Path
 from typing import Any
 
 _MODES = ("fast",)
+_MAX_THREADS = 1024
 
 
-def _check_mode() -> None:
+def _check_environment() -> None:
     mode = os.environ.get("GLM2_TWIN", "fast")
     if mode not in _MODES:
         msg = f"GLM2_TWIN is {mode!r}, but this build has {' and '.join(_MODES)}; unset it"
         raise ImportError(msg)
+    threads = os.environ.get("GLM2_NUM_THREADS", "1")
+    if not (threads.isascii() and threads.isdigit() and 1 <= int(threads) <= _MAX_THREADS):
+        msg = f"GLM2_NUM_THREADS is {threads!r}; expected 1 to {_MAX_THREADS}, or leave it unset"
+        raise ImportError(msg)
 
 
-_check_mode()
+_check_environment()
 try:
     from glm2_ops import _native as native
 except ImportError as error:
@@ -52,12 +58,14 @@ def set_num_threads(count: int) -> None:
     Raises
     ------
     ValueError
-        If ``count`` is less than 1.
+        If ``count`` is not 1 to 1024.
+    TypeError
+        If it is not an integer.
     """
-    if count < 1:
-        msg = f"count is {count}; at least one thread is needed"
+    if not 1 <= operator.index(count) <= _MAX_THREADS:
+        msg = f"count is {count}; expected 1 to {_MAX_THREADS} threads"
         raise ValueError(msg)
-    native.set_num_threads(count)
+    native.set_num_threads(operator.index(count))
 
 
 __all__ = ["build_info", "library_path", "native", "set_num_threads"]

@@ -7,6 +7,7 @@ a graph leaves that graph unusable.
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -95,6 +96,32 @@ def check_cache(k_cache: npt.NDArray[Any], v_cache: npt.NDArray[Any], head_dim: 
         raise ValueError(msg)
 
 
+def check_written_in_place(k_cache: npt.NDArray[Any], v_cache: npt.NDArray[Any]) -> None:
+    """Require caches that can be written, each in memory of its own."""
+    for name, cache in (("k_cache", k_cache), ("v_cache", v_cache)):
+        if not cache.flags.writeable:
+            msg = f"{name} is read-only; it is written in place, so pass a writeable array"
+            raise ValueError(msg)
+    if np.may_share_memory(k_cache, v_cache):  # exact, for both are contiguous
+        msg = "k_cache and v_cache overlap; both are written, so give each memory of its own"
+        raise ValueError(msg)
+
+
+def check_rotary(
+    cos: npt.NDArray[np.float32], sin: npt.NDArray[np.float32], rotary_dim: int, head_dim: int
+) -> None:
+    """Require a rotary_dim that the kernel serves, and tables that fit it."""
+    if rotary_dim % 8 or not 0 <= rotary_dim <= head_dim:
+        msg = f"rotary_dim is {rotary_dim}; it must be a multiple of 8 up to head_dim = {head_dim}"
+        raise ValueError(msg)
+    for name, table in (("cos", cos), ("sin", sin)):
+        check_array(name, table, "(max_position, rotary_dim / 2)")
+        if table.dtype != np.float32:
+            msg = f"{name} has dtype {table.dtype}; expected float32"
+            raise TypeError(msg)
+        check_shape(name, table, (cos.shape[0], rotary_dim // 2), "rotary_dim / 2 columns")
+
+
 def check_pages(
     block_table: npt.NDArray[np.int32],
     seq_len_kv: npt.NDArray[np.int32],
@@ -141,22 +168,34 @@ def check_prefix_len(prefix_len: npt.NDArray[np.int32], seq_len_kv: npt.NDArray[
         raise ValueError(msg)
 
 
-def check_window(window: int | None) -> int:
-    """Require a positive window; None means none and becomes 0, as the kernels spell it."""
-    if window is None:
-        return 0
-    if not 1 <= window <= _MAX_INT32:
-        msg = f"window is {window}; expected a positive number of keys, or None"
-        raise ValueError(msg)
-    return window
+def check_int(name: str, value: int) -> int:
+    """Require an integer; numpy's count too, floats do not."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        msg = f"{name} is {value!r}; expected an integer"
+        raise TypeError(msg) from None
 
 
 def check_scale(scale: float) -> float:
-    """Require a finite float32."""
+    """Require a number that is finite in float32."""
+    if isinstance(scale, bool) or not isinstance(scale, (int, float, np.integer, np.floating)):
+        msg = f"scale is {scale!r}; expected a number"
+        raise TypeError(msg)
     if not abs(scale) <= float(np.finfo(np.float32).max):
         msg = f"scale is {scale}; expected a finite float32"
         raise ValueError(msg)
     return float(scale)
+
+
+def check_window(window: int | None) -> int:
+    """Require a positive window; None means none and becomes 0, as the kernels spell it."""
+    if window is None:
+        return 0
+    if isinstance(window, bool) or not 1 <= check_int("window", window) <= _MAX_INT32:
+        msg = f"window is {window}; expected a positive number of keys, or None"
+        raise ValueError(msg)
+    return int(window)
 
 
 def check_heads(num_heads: int, num_kv_heads: int) -> None:
@@ -197,17 +236,21 @@ def check_disjoint(
     cu_seqlens_q: npt.NDArray[np.int32],
     page_size: int,
 ) -> None:
-    """Require that no two sequences write to one page."""
-    written: dict[int, int] = {}
+    """Require that a page that is written stands in one place of the block table alone."""
+    owners: dict[int, list[int]] = {}
+    written: set[int] = set()
     for b, (length, tokens) in enumerate(
         zip(seq_len_kv.tolist(), np.diff(cu_seqlens_q).tolist(), strict=True)
     ):
-        if tokens == 0:
-            continue
-        for page in tables[b, (length - tokens) // page_size : -(-length // page_size)].tolist():
-            if written.setdefault(page, b) != b:
-                msg = (
-                    f"block_table gives page {page} to sequences {written[page]} and {b}, and both "
-                    "write to it; give each its own"
-                )
-                raise ValueError(msg)
+        pages = tables[b, : -(-length // page_size)].tolist()
+        for page in pages:
+            owners.setdefault(page, []).append(b)
+        if tokens:
+            written.update(pages[(length - tokens) // page_size :])
+    for page in written:
+        if len(owners[page]) > 1:
+            msg = (
+                f"block_table gives page {page} to sequences {owners[page]}, and this call writes "
+                "to it; a page that is written must have one place"
+            )
+            raise ValueError(msg)

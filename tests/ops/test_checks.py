@@ -169,6 +169,9 @@ INDEX_CASES = [
         ),
         ({"prefix_len": int32(0, -1)}, ValueError, r"prefix_len\[1\] is -1; expected 0 to 16"),
         ({"window": 0}, ValueError, "window is 0; expected a positive number of keys, or None"),
+        ({"window": 2.5}, TypeError, "window is 2.5; expected an integer"),
+        ({"window": True}, ValueError, "window is True; expected a positive"),
+        ({"scale": "1"}, TypeError, "scale is '1'; expected a number"),
         ({"window": -5}, ValueError, "window is -5; expected a positive"),
         ({"window": 2**31}, ValueError, "window is 2147483648; expected a positive"),
         ({"scale": float("nan")}, ValueError, "scale is nan; expected a finite float32"),
@@ -270,8 +273,16 @@ def read_only(array):
         (
             {"block_table": int32([0, 1], [1, -1])},
             ValueError,
-            "block_table gives page 1 to sequences 0 and 1, and both write to it; give each",
+            r"block_table gives page 1 to sequences \[0, 1\], and this call writes to it; a page",
         ),
+        (
+            {"block_table": int32([0, 0], [2, -1]), "seq_len_kv": int32(17, 16)},
+            ValueError,
+            r"block_table gives page 0 to sequences \[0, 0\], and this call writes to it",
+        ),
+        (dict.fromkeys(["k_cache", "v_cache"], ones(5, 2, 16, 32)), ValueError, "cache overlap"),
+        ({"rotary_dim": 8.0}, TypeError, r"rotary_dim is 8.0; expected an integer"),
+        ({"num_heads": None}, TypeError, "num_heads is None; expected an integer"),
         ({"k_cache": read_only(ones(5, 2, 16, 32))}, ValueError, "k_cache is read-only; it is wr"),
         ({"v_cache": read_only(ones(5, 2, 16, 32))}, ValueError, "v_cache is read-only; it is wr"),
         (
@@ -318,7 +329,7 @@ def test_check_window_spells_none_as_the_kernels_do():
 
 
 def test_set_num_threads_refuses_none():
-    with pytest.raises(ValueError, match="count is 0; at least one thread is needed"):
+    with pytest.raises(ValueError, match="count is 0; expected 1 to 1024 threads"):
         glm2_ops.set_num_threads(0)
     assert glm2_ops.build_info()["threads"] >= 1
 
@@ -346,11 +357,18 @@ def test_a_missing_native_module_is_explained_at_import():
 
 
 def test_the_number_of_threads_comes_from_the_environment():
-    for text, threads in (("3", "3"), ("0", None), ("many", None)):
-        code = "import glm2_ops; print(glm2_ops.build_info()['threads'])"
+    code = "import glm2_ops; print(glm2_ops.build_info()['threads'])"
+    for text, threads in (("3", "3"), (None, str(len(os.sched_getaffinity(0))))):
+        env = {name: value for name, value in os.environ.items() if name != "GLM2_NUM_THREADS"}
+        if text is not None:
+            env["GLM2_NUM_THREADS"] = text
         done = subprocess.run(
-            [sys.executable, "-c", code], env={**os.environ, "GLM2_NUM_THREADS": text},
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        default = str(len(os.sched_getaffinity(0)))
-        assert done.stdout.strip() == (threads or default)
+            [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == threads
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "many", "1025", "", "2.0"])
+def test_an_impossible_number_of_threads_is_refused_at_import(text):
+    stderr = import_error("import glm2_ops", GLM2_NUM_THREADS=text)
+    assert f"ImportError: GLM2_NUM_THREADS is {text!r}; expected 1 to 1024" in stderr
