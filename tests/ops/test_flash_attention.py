@@ -90,12 +90,14 @@ def cases(draw):
         tokens += len_q
         seq_lens.append((len_q, len_kv))
     prefixes = [draw(st.integers(0, len_kv)) for _, len_kv in seq_lens]
+    group_size = draw(st.sampled_from([1, 2, 3, 7, 16, 32]) | st.integers(1, 128))
+    head_dim = 16 * draw(st.integers(1, 16))
     return Case(
         dtypes=draw(st.sampled_from(DTYPES)),
         seq_lens=seq_lens,
-        group_size=draw(st.sampled_from([1, 2, 3, 7, 16, 32])),
-        num_kv_heads=draw(st.integers(1, 3)),
-        head_dim=16 * draw(st.integers(1, 16)),
+        group_size=group_size,
+        num_kv_heads=draw(st.integers(1, min(3, 65535 // (group_size * head_dim)))),
+        head_dim=head_dim,
         page_size=page_size,
         options={
             "causal": draw(st.booleans()),
