@@ -73,7 +73,14 @@ class Case:
 
     @property
     def num_elems(self):
-        tokens = sum(len_q for len_q, _ in self.seq_lens)
+        """Elements of rows that see a key, at the least: zeros have no rounding errors."""
+        tokens = sum(min(len_q, len_kv) for len_q, len_kv in self.seq_lens)
+        return tokens * self.num_kv_heads * self.group_size * self.head_dim
+
+    @property
+    def num_allocated(self):
+        """Elements of q in sequences that have keys."""
+        tokens = sum(len_q for len_q, len_kv in self.seq_lens if len_kv)
         return tokens * self.num_kv_heads * self.group_size * self.head_dim
 
 
@@ -111,6 +118,7 @@ def cases(draw):
 # The rule compares statistics of rounding errors. In float32 the few elements near zero, at the
 # rule's floor of 2**-14, make up the RMSE: one in 20,000.
 ENOUGH_ELEMS = {np.float16: 10_000, np.float32: 800_000}
+MOST_ELEMS = 4_000_000  # of q, rows that see nothing included
 
 
 def enough(case):
@@ -118,13 +126,20 @@ def enough(case):
     wanted = ENOUGH_ELEMS[case.dtypes[0]]
     if case.num_elems > 2 * wanted:
         return dataclasses.replace(case, num_kv_heads=1)
-    copies = math.ceil(wanted / case.num_elems)
+    copies = math.ceil(
+        min(wanted, MOST_ELEMS * case.num_elems / case.num_allocated) / case.num_elems
+    )
     if copies > 32:  # then the formula's loop over sequences is what takes time: add heads instead
         more = min(copies // 16, 65535 // (case.head_dim * case.group_size * case.num_kv_heads))
         case = dataclasses.replace(case, num_kv_heads=case.num_kv_heads * more)
         copies = math.ceil(copies / more)
-    prefixes = None if case.prefixes is None else case.prefixes * copies
-    return dataclasses.replace(case, seq_lens=case.seq_lens * copies, prefixes=prefixes)
+    live = [b for b, lens in enumerate(case.seq_lens) if min(lens)] * (copies - 1)
+    more_prefixes = [case.prefixes[b] for b in live] if case.prefixes is not None else []
+    return dataclasses.replace(
+        case,
+        seq_lens=case.seq_lens + [case.seq_lens[b] for b in live],
+        prefixes=None if case.prefixes is None else case.prefixes + more_prefixes,
+    )
 
 
 @settings(deadline=None, max_examples=32, derandomize=True, database=None)
