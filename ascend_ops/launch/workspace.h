@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <memory>
 
-#include "ascend_twin/core.h"
+#include "launch.h"
 
 namespace ascend_ops {
 

@@ -190,7 +190,7 @@ def allowed_quotes(path):
         own = r"|".join(twin_headers(path))
         return rf"ascend_twin/\w+\.h|{own}" if parts[2] == "fast" else r"ascend_twin/\w+\.h"
     if parts[1] == "launch":  # the one place that joins host and twin
-        twin = r"launch\.h|simd\.h|thread_pool\.h"
+        twin = r"ascend_twin/\w+\.h|launch\.h|simd\.h|thread_pool\.h"
         return rf"ascend_ops/\w+\.h|\w+/op_host/\w+_tiling\.h|workspace\.h|{twin}"
     if parts[1] == "common":
         return r"kernel_operator\.h|common/op_kernel/\w+\.h"
@@ -286,6 +286,7 @@ def test_include_guards_are_named_after_the_file(path):
         ("ascend_ops/include/ascend_ops/x.h", '"launch.h"', True),
         ("ascend_ops/include/ascend_ops/x.h", "<pybind11/pybind11.h>", True),
         ("ascend_ops/launch/x.cpp", '"launch.h"', False),
+        ("ascend_ops/launch/x.cpp", '"ascend_twin/core.h"', False),
         ("ascend_ops/launch/x.cpp", '"flash_attention/op_kernel/flash_attention_kernel.h"', True),
         ("ascend_ops/twin/include/ascend_twin/x.h", '"ascend_ops/types.h"', True),
         ("ascend_ops/twin/include/ascend_twin/x.h", '"launch.h"', True),
