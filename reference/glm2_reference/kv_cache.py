@@ -120,7 +120,7 @@ def rope_append(
         qkv, cos, k_cache, v_cache, block_table, cu_seqlens_q, seq_len_kv,
         num_heads=num_heads, num_kv_heads=num_kv_heads, rotary_dim=rotary_dim,
     )  # fmt: skip
-    heads = qkv.reshape(qkv.shape[0], num_heads + 2 * num_kv_heads, -1)  # (T, N + 2G, D)
+    heads = qkv.reshape(-1, num_heads + 2 * num_kv_heads, k_cache.shape[3])  # (T, N + 2G, D)
     qk, v = heads[:, : num_heads + num_kv_heads], heads[:, num_heads + num_kv_heads :]
     if rotary_dim:
         len_q = np.diff(cu_seqlens_q)

@@ -209,8 +209,8 @@ def paged_from_tnd(
     cache : dtype of x, (num_pages, G, page_size, D)
     """
     cache = np.full((num_pages, x.shape[1], page_size, x.shape[2]), fill).astype(x.dtype)
-    for b, part in enumerate(np.split(x, offsets[1:-1])):
-        write_pages(cache, block_table[b], 0, part)
+    for b, pages in enumerate(block_table):
+        write_pages(cache, pages, 0, x[offsets[b] : offsets[b + 1]])
     return cache
 
 

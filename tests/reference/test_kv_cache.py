@@ -165,3 +165,17 @@ def test_kv_cache_refuses(tiny_config):
     with pytest.raises(ValueError, match=r"v has shape .*, the shape of k"):
         cache.append(full[:, :5], full)
     assert cache.length == 10
+
+
+@pytest.mark.parametrize("batch", [0, 2])
+def test_rope_append_of_no_tokens_writes_nothing(batch):
+    k_cache, v_cache = (np.full((3, 2, 16, 8), value, np.float32) for value in (1, 2))
+    table = np.ones((1, 4), np.float32)
+    q = rope_append(
+        np.zeros((0, 8 * 8), np.float32), table[:, :2], table[:, :2], k_cache, v_cache,
+        np.zeros((batch, 1), np.int32), np.zeros(batch + 1, np.int32), np.full(batch, 5, np.int32),
+        num_heads=4, num_kv_heads=2, rotary_dim=4,
+    )  # fmt: skip
+    assert q.shape == (0, 4, 8)
+    assert (k_cache == 1).all()
+    assert (v_cache == 2).all()
