@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <memory>
 
-#include "launch.h"
+#include "ascend_twin/core.h"
 
 namespace ascend_ops {
 
