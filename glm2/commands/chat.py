@@ -57,7 +57,13 @@ def command(
     _check_options(prompt, sampling, chat_format, model, demo_wheel)
     folder = _demo(demo_wheel) if model is None else model
     with deferred_interrupts():  # MindSpore starts threads when it is imported
-        session = _open_session(folder, chat_format, sampling, system, max_new_tokens)
+        try:
+            session = _open_session(folder, chat_format, sampling, system, max_new_tokens)
+        except (ValueError, FileNotFoundError) as error:
+            if model is not None or not folder.is_dir():
+                raise
+            msg = f"{error}. The demo weights are built anew if you delete {folder}"
+            raise ValueError(msg) from error
     if prompt is None:
         _converse(session)
     else:

@@ -247,3 +247,10 @@ def test_cache_folder(monkeypatch, variables, wanted):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert demo.cache_folder() == Path(wanted)
+
+
+def test_cache_folder_that_cannot_be_made(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("GLM2_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(OSError, match=r"cannot be made .*; set GLM2_CACHE to another folder"):
+        demo.ensure_demo(report=lambda *_: None)

@@ -107,3 +107,21 @@ def test_doctor_is_content(demo):
     report = json.loads(done.stdout)
     assert report["ok"], report
     assert done.returncode == 0
+
+
+def test_damaged_demo_weights_say_what_to_delete(demo, tmp_path):
+    (folder,) = (path.parent for path in Path(demo["GLM2_CACHE"]).rglob("config.json"))
+    copy = tmp_path / folder.name
+    copy.mkdir()
+    for path in folder.iterdir():
+        data = path.read_bytes() if path.suffix == ".json" else b"damaged"
+        (copy / path.name).write_bytes(data)
+    done = subprocess.run(
+        [*CHAT, "-p", QUESTION],
+        env={**demo, "GLM2_CACHE": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert f"The demo weights are built anew if you delete {copy}" in done.stderr

@@ -169,6 +169,7 @@ INDEX_CASES = [
         ),
         ({"prefix_len": int32(0, -1)}, ValueError, r"prefix_len\[1\] is -1; expected 0 to 16"),
         ({"window": 0}, ValueError, "window is 0; expected a positive number of keys, or None"),
+        ({"causal": [1]}, TypeError, r"causal is \[1\]; expected True or False"),
         ({"window": 2.5}, TypeError, "window is 2.5; expected an integer"),
         ({"window": True}, ValueError, "window is True; expected a positive"),
         ({"scale": "1"}, TypeError, "scale is '1'; expected a number"),
