@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import io
 import os
 import pkgutil
 import sys
@@ -23,9 +24,28 @@ _INTERRUPTED, _BROKEN_PIPE = 130, 141  # 128 + SIGINT, 128 + SIGPIPE, as shells 
 
 def main() -> None:
     """Run the command line."""
-    with deferred_interrupts():  # numpy starts threads when it is imported
-        app = _build_app()
-    app()
+    try:
+        _prepare_streams()
+        with deferred_interrupts():  # numpy starts threads when it is imported
+            app = _build_app()
+        app()
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+
+
+def _prepare_streams() -> None:
+    """Make closed streams harmless, and undecodable bytes an error of one question, not of all."""
+    for name, errors in (
+        ("stdin", "surrogateescape"),
+        ("stdout", "replace"),
+        ("stderr", "replace"),
+    ):
+        stream = getattr(sys, name)
+        if stream is None:
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=errors)
 
 
 def _build_app() -> typer.Typer:

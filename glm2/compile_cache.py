@@ -51,7 +51,7 @@ def compile_cache(folder: Path, key: str) -> Generator[None, None, None]:
     """Compile with the cache ``folder / key``: read it, or make it if the block succeeds.
 
     In a program without a file (``python -c``, an interactive session) nothing is kept, for
-    MindSpore's cache wants to read that file.
+    MindSpore's cache wants to read that file. Nor where ``folder`` cannot be written.
 
     Parameters
     ----------
@@ -69,18 +69,20 @@ def compile_cache(folder: Path, key: str) -> Generator[None, None, None]:
             yield
         return
     shutil.rmtree(final, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".compiling-") as temporary:
-        made = Path(temporary) / key
-        made.mkdir()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(dir=folder, prefix=".compiling-"))
+    except OSError:  # a graph can be compiled each time: no reason to fail
+        yield
+        return
+    try:
         with _environment(made):
             yield
-        (made / _MANIFEST).write_text(json.dumps(_hashes(made)), encoding="utf-8")
-        try:
+        with contextlib.suppress(OSError):  # a full disk, or another process that was first
+            (made / _MANIFEST).write_text(json.dumps(_hashes(made)), encoding="utf-8")
             made.rename(final)
-        except OSError:
-            # Another process was first; its graph is the same.
-            shutil.rmtree(made, ignore_errors=True)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
 
 
 def _hashes(folder: Path) -> dict[str, str]:
@@ -97,7 +99,7 @@ def _is_whole(folder: Path) -> bool:
     try:
         manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
         return bool(manifest) and _hashes(folder) == manifest
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
 
 

@@ -131,7 +131,7 @@ def _read_fields(folder: Path) -> dict[str, Any]:
         raise FileNotFoundError(msg)
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         msg = f"{path} is not valid JSON ({error}); fetch the checkpoint's config.json again"
         raise ValueError(msg) from error
     if not isinstance(fields, dict):
@@ -195,12 +195,12 @@ def _chat_template(folder: Path) -> str | None:
     """Return the folder's chat template as text."""
     template_path, config_path = folder / "chat_template.jinja", folder / "tokenizer_config.json"
     if template_path.is_file():
-        return template_path.read_text(encoding="utf-8")
+        return template_path.read_text(encoding="utf-8", errors="replace")
     if not config_path.is_file():
         return None
     try:
         template = json.loads(config_path.read_text(encoding="utf-8")).get("chat_template")
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         msg = f"{config_path} is not a JSON object ({error}); fetch the file again"
         raise ValueError(msg) from error
     return None if template is None else str(template)

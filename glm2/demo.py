@@ -51,11 +51,15 @@ _BY_HAND = (
 
 def cache_folder() -> Path:
     """Return where built files are kept: $GLM2_CACHE, else glm2 in the user's cache folder."""
-    if chosen := os.environ.get("GLM2_CACHE"):
-        return Path(chosen).expanduser()
     base = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG specification says to ignore relative paths.
-    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "glm2"
+    try:
+        if chosen := os.environ.get("GLM2_CACHE"):
+            return Path(chosen).expanduser()
+        # The XDG specification says to ignore relative paths.
+        return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "glm2"
+    except RuntimeError as error:  # a home folder that nobody knows
+        msg = f"the cache folder is unknown ({error}); set GLM2_CACHE to a folder"
+        raise ValueError(msg) from error
 
 
 def demo_folder() -> Path:

@@ -57,7 +57,7 @@ class KVCache:
         try:
             self.k = [np.zeros(shape, dtype) for _ in range(num_layers)]
             self.v = [np.zeros(shape, dtype) for _ in range(num_layers)]
-        except MemoryError as error:
+        except (MemoryError, ValueError) as error:  # ValueError: more than numpy can count
             msg = (
                 f"the K/V cache for {num_seqs} x {max_tokens} tokens needs {num_bytes / 1e9:.2f} GB, "
                 "which this machine does not give; ask for a shorter context"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ _CACHE_DTYPES = ("float16", "float32")
 _EMBEDDING = "transformer.embedding.word_embeddings.weight"
 _OUTPUT = "transformer.output_layer.weight"
 _FINAL_NORM = "transformer.encoder.final_layernorm.weight"
+# MindSpore runs one graph of a process at a time; two threads at once would crash it.
+_RUNTIME = threading.Lock()
 
 
 class GLM2Model:
@@ -147,6 +150,7 @@ class GLM2Model:
         ValueError, FloatingPointError
             As `forward` does.
         """
+        checks.check_cu_seqlens("cu_seqlens", cu_seqlens, np.size(ids))
         return self._run(ids, cu_seqlens, cache, (cu_seqlens[1:] - 1).astype(np.int32))
 
     def logits(self, ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
@@ -174,6 +178,14 @@ class GLM2Model:
                 f"{self.config.seq_length}; shorten it"
             )
             raise ValueError(msg)
+        checks.check_pages(
+            cache.block_table,
+            lengths,
+            batch=lengths.size,
+            num_pages=len(cache.k[0]),
+            page_size=cache.k[0].shape[2],
+        )
+        checks.check_rope_lengths(cu_seqlens, lengths, self.config.seq_length)
         if cache.device_views is None:
             pages = [page for pair in zip(cache.k, cache.v, strict=True) for page in pair]
             cache.device_views = tuple(ms.Tensor.from_numpy(page) for page in pages)
@@ -196,7 +208,7 @@ class GLM2Model:
         if not self._compiled and self._graph_folder is not None:
             kept = compile_cache(self._graph_folder, self._graph_key())
         try:
-            with deferred_interrupts(), kept:
+            with deferred_interrupts(), _RUNTIME, kept:
                 logits: npt.NDArray[np.float32] = self._cell(*arguments).asnumpy()
         except RuntimeError:
             # After a failure inside a custom operator the compiled graph refuses every later call.
@@ -229,6 +241,9 @@ class GLM2Model:
         return np.ascontiguousarray(ids, dtype=np.int32)
 
     def _check_cache(self, cache: KVCache, cu_seqlens: npt.NDArray[np.int32]) -> None:
+        if not isinstance(cache, KVCache):
+            msg = f"cache is a {type(cache).__name__}; make one with this model's new_cache"
+            raise TypeError(msg)
         if cache.lengths.size != cu_seqlens.size - 1:
             msg = (
                 f"the cache has {cache.lengths.size} sequences and cu_seqlens names "

@@ -82,7 +82,7 @@ def _read_header(path: Path) -> tuple[dict[str, dict[str, Any]], int]:
         raw = file.read(header_bytes)
     try:
         header = json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         msg = f"{path} has a damaged header ({error}); fetch the file again"
         raise ValueError(msg) from error
     if not isinstance(header, dict):

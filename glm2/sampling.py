@@ -46,7 +46,11 @@ class SamplingParams:
             ("temperature", self.temperature >= 0, "at least 0; 0 is greedy"),
             ("top_k", self.top_k >= 0, "at least 0; 0 keeps all tokens"),
             ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1; 1 keeps all tokens"),
-            ("repetition_penalty", self.repetition_penalty > 0, "above 0; 1 changes nothing"),
+            (
+                "repetition_penalty",
+                0.01 <= self.repetition_penalty <= 100,
+                "0.01 to 100; 1 changes nothing",
+            ),
             ("seed", self.seed is None or self.seed >= 0, "at least 0"),
         )
         for name, in_range, wanted in ranges:

@@ -169,9 +169,9 @@ class BpeTokenizer:
         except ImportError as error:
             msg = 'tokenizer.json needs the tokenizers package; run pip install "glm2[demo]"'
             raise ImportError(msg) from error
-        text = Path(tokenizer_file).read_text(encoding="utf-8")
+        raw = Path(tokenizer_file).read_bytes()
         try:
-            self._bpe = tokenizers.Tokenizer.from_str(text)
+            self._bpe = tokenizers.Tokenizer.from_str(raw.decode())
         except Exception as error:  # the package raises plain Exception
             msg = f"{tokenizer_file} is not a tokenizer ({error}); build or fetch it again"
             raise ValueError(msg) from error

@@ -27,9 +27,10 @@ _check_environment()
 try:
     from glm2_ops import _native as native
 except ImportError as error:
+    cause = "" if "partially initialized" in str(error) else f" ({error})"
     msg = (
-        "glm2_ops was built without its native module, or for another machine "
-        f"({error}); reinstall with `pip install --force-reinstall --no-deps .` "
+        f"glm2_ops was built without its native module, or for another machine{cause}; "
+        "reinstall with `pip install --force-reinstall --no-deps .` "
         "and GLM2_PURE_PYTHON unset"
     )
     raise ImportError(msg) from error

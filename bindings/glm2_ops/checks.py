@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 _FLOATS = (np.dtype(np.float16), np.dtype(np.float32))
 _MAX_INT32 = 2**31 - 1
+_MAX_LENGTH = 2**30  # positions and windows add up inside int32
 
 
 def check_array(name: str, array: npt.NDArray[Any], layout: str) -> None:
@@ -25,6 +26,9 @@ def check_array(name: str, array: npt.NDArray[Any], layout: str) -> None:
     wanted = len([axis for axis in layout.strip("()").split(",") if axis.strip()])
     if array.ndim != wanted:
         msg = f"{name} has shape {array.shape}; expected {wanted} axes, {layout}"
+        raise ValueError(msg)
+    if max(array.shape, default=0) > _MAX_INT32:
+        msg = f"{name} has shape {array.shape}; an axis holds at most {_MAX_INT32}"
         raise ValueError(msg)
 
 
@@ -88,6 +92,9 @@ def check_cache(k_cache: npt.NDArray[Any], v_cache: npt.NDArray[Any], head_dim: 
     if cache_dim != head_dim:
         msg = f"k_cache has head_dim {cache_dim}, but the queries have {head_dim}; they must agree"
         raise ValueError(msg)
+    if head_dim < 1:
+        msg = "head_dim is 0; it must be a multiple of 16 up to 256"
+        raise ValueError(msg)
     if num_kv_heads < 1:
         msg = "k_cache has 0 KV heads; at least one is needed"
         raise ValueError(msg)
@@ -135,12 +142,13 @@ def check_pages(
     check_index("seq_len_kv", seq_len_kv, "(B,)")
     check_shape("seq_len_kv", seq_len_kv, (batch,), "one per sequence of cu_seqlens_q")
     max_pages = block_table.shape[1]
+    longest = min(max_pages * page_size, _MAX_LENGTH)
     wanted = (batch, max_pages)
     check_shape("block_table", block_table, wanted, "one row per sequence of cu_seqlens_q")
     for b, length in enumerate(seq_len_kv.tolist()):
-        if not 0 <= length <= max_pages * page_size:
+        if not 0 <= length <= longest:
             msg = (
-                f"seq_len_kv[{b}] is {length}; expected 0 to {max_pages * page_size}, "
+                f"seq_len_kv[{b}] is {length}; expected 0 to {longest}, "
                 f"what {max_pages} pages of {page_size} in block_table hold"
             )
             raise ValueError(msg)

@@ -54,7 +54,7 @@ def environment_checks() -> list[Check]:
         Check("processor", "info", f"{_processor_name()}, {os.cpu_count()} logical cores"),
         _memory(),
         _accelerator(),
-        _cache(),
+        guarded("cache", _cache),
     ]
 
 

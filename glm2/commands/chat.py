@@ -207,5 +207,6 @@ def _summary(turn: TurnStats) -> str:
 
 
 def _note(text: str) -> None:
-    """Print what is not the answer."""
-    typer.echo(text, err=True)
+    """Print what is not the answer; that nobody can read it is no reason to stop."""
+    with contextlib.suppress(OSError):
+        typer.echo(text, err=True)

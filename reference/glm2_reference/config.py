@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 RopeScaling = Literal["base", "position"]
 
+# Beyond these a file is damaged, not large.
+_MAX_SIZE = 2**24
+_MAX_LAYERS = 4096
 _REQUIRED = (
     "num_layers",
     "hidden_size",
@@ -95,8 +97,11 @@ class GLM2Config:
                 raise ValueError(msg)
             if wanted == (bool,) or not isinstance(value, (int, float)):
                 continue
-            if not (value > 0 and math.isfinite(value)):
-                msg = f"{field.name} is {value}; it must be positive and finite"
+            limit = _MAX_LAYERS if field.name == "num_layers" else _MAX_SIZE
+            if not 0 < value <= limit:
+                huge = isinstance(value, int) and value.bit_length() > 64
+                shown = "a number of many digits" if huge else value
+                msg = f"{field.name} is {shown}; expected more than 0, at most {limit}"
                 raise ValueError(msg)
         if self.num_heads % self.num_kv_heads:
             msg = (

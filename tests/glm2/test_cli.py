@@ -197,6 +197,22 @@ glm2.cli.main()
 """
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "2>/dev/full"])
+def test_closed_streams_are_no_crash(closed):
+    command = f'exec "$0" -c "$1" --max-new-tokens 3 {closed}'
+    done = subprocess.run(
+        ["bash", "-c", command, sys.executable, SLOW_CHAT],
+        input=b"hi\n",
+        capture_output=True,
+        timeout=30,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"Traceback" not in done.stderr
+    assert done.stdout == (b"" if closed in ("<&-", ">&-") else b"aaa\n")
+
+
 @pytest.fixture
 def slow_chat():
     """``slow_chat(*arguments, **options)``: a started process; ended with the test."""

@@ -97,6 +97,13 @@ def test_failed_compilation_leaves_nothing(tmp_path):
     assert "MS_COMPILER_CACHE_PATH" not in os.environ
 
 
+def test_folder_that_cannot_be_made_keeps_nothing(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with compile_cache(tmp_path / "file", "key"):
+        assert "MS_COMPILER_CACHE_PATH" not in os.environ
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
 def test_second_of_two_processes_keeps_the_first_graph(tmp_path):
     with compile_cache(tmp_path, "key"):
         first = tmp_path / "key"

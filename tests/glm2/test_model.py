@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import ml_dtypes
@@ -219,6 +220,28 @@ def test_bad_call_is_a_clear_error_and_the_next_call_works(model, name):
         call(model)
     ids = random_ids(MQA, 12)
     assert relative_error(model.logits(ids), reference(MQA).forward(ids)) < 1e-4
+
+
+def test_overwritten_cache_tables_are_refused(model):
+    for name, value, message in (
+        ("block_table", 99, r"block_table\[0, 0\] is 99"),
+        ("lengths", -3, r"seq_len_kv\[0\] is "),
+    ):
+        cache = model.new_cache(50)
+        getattr(cache, name)[:] = value
+        with pytest.raises(ValueError, match=message):
+            model.forward(random_ids(MQA, 4), cache)
+    with pytest.raises(TypeError, match="cache is a NoneType; make one with this model's"):
+        model.forward(random_ids(MQA, 4), None)
+
+
+def test_threads_take_turns(model):
+    ids = random_ids(MQA, 30)
+    wanted = model.forward(ids, model.new_cache(64))
+    with ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(model.forward, ids, model.new_cache(64)) for _ in range(12)]
+        for call in calls:
+            assert np.array_equal(call.result(), wanted)
 
 
 def test_failure_inside_an_operator_does_not_poison_the_model(model, capfd):

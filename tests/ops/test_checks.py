@@ -170,6 +170,11 @@ INDEX_CASES = [
         ({"prefix_len": int32(0, -1)}, ValueError, r"prefix_len\[1\] is -1; expected 0 to 16"),
         ({"window": 0}, ValueError, "window is 0; expected a positive number of keys, or None"),
         ({"causal": [1]}, TypeError, r"causal is \[1\]; expected True or False"),
+        (
+            {"q": ones(3, 4, 0), **caches(5, 2, 16, 0)},
+            ValueError,
+            "head_dim is 0; it must be a multiple of 16",
+        ),
         ({"window": 2.5}, TypeError, "window is 2.5; expected an integer"),
         ({"window": True}, ValueError, "window is True; expected a positive"),
         ({"scale": "1"}, TypeError, "scale is '1'; expected a number"),

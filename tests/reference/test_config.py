@@ -58,12 +58,14 @@ def test_config_without_multi_query_has_as_many_kv_heads():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"num_layers": 0}, "num_layers is 0; it must be positive"),
+        ({"num_layers": 0}, "num_layers is 0; expected more than 0"),
+        ({"num_layers": 10**9}, "num_layers is 1000000000; expected more than 0, at most 4096"),
+        ({"layernorm_epsilon": 10**400}, "norm_eps is a number of many digits; expected"),
         ({"num_layers": True}, "num_layers is True; expected int"),
         ({"hidden_size": 4096.0}, "hidden_size is 4096.0; expected int"),
         ({"add_qkv_bias": 1}, "add_qkv_bias is 1; expected bool"),
-        ({"layernorm_epsilon": float("nan")}, "norm_eps is nan; it must be positive and finite"),
-        ({"rope_ratio": float("inf")}, "rope_ratio is inf; it must be positive and finite"),
+        ({"layernorm_epsilon": float("nan")}, "norm_eps is nan; expected more than 0"),
+        ({"rope_ratio": float("inf")}, "rope_ratio is inf; expected more than 0"),
         ({"multi_query_group_num": 3}, "num_heads must be a multiple of num_kv_heads"),
         ({"kv_channels": 6}, "head_dim is 6; half of it is rotated in pairs"),
         ({"rmsnorm": False}, "config.json has rmsnorm = False; only True is supported"),

@@ -37,9 +37,10 @@ Status CheckShape(const FlashAttentionArgs& args) {
         return Invalid("page_size is " + std::to_string(args.pageSize) +
                        "; it must be a multiple of 16 from 16 to 256");
     }
-    if (args.numHeads * args.headDim > kMaxStride) {
-        return Invalid("num_heads * head_dim is " + std::to_string(args.numHeads * args.headDim) +
-                       "; at most " + std::to_string(kMaxStride));
+    const uint64_t rowElems = static_cast<uint64_t>(args.numHeads) * args.headDim;
+    if (rowElems > kMaxStride) {
+        return Invalid("num_heads * head_dim is " + std::to_string(rowElems) + "; at most " +
+                       std::to_string(kMaxStride));
     }
     return Status::Ok();
 }

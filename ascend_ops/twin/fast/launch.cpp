@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <mutex>
+#include <new>
 
 #include "fiber.h"
 #include "thread_pool.h"
@@ -19,7 +20,7 @@ struct Job {
     void (*kernel)(const void*);
     const void* arguments;
     std::mutex mutex;
-    std::string hang;
+    std::string failure;
 };
 
 // One core of one thread: memories, fibers and the counters behind CrossCoreSetFlag in mode 2.
@@ -40,9 +41,19 @@ struct LogicalCore {
 thread_local Context tContext;
 thread_local std::unique_ptr<LogicalCore> tCore;
 
-LogicalCore& CoreOfThread() {
-    if (!tCore) tCore = std::make_unique<LogicalCore>();
-    return *tCore;
+// Null where its memories cannot be had.
+LogicalCore* CoreOfThread() {
+    try {
+        if (!tCore) tCore = std::make_unique<LogicalCore>();
+    } catch (const std::bad_alloc&) {
+        return nullptr;
+    }
+    return tCore.get();
+}
+
+void Fail(Job& job, std::string message) {
+    std::lock_guard<std::mutex> lock(job.mutex);
+    if (job.failure.empty()) job.failure = std::move(message);
 }
 
 void RunRole(void* argument) {
@@ -92,7 +103,12 @@ std::string RunMixBlock(LogicalCore& core, const Job& job, uint32_t block) {
 
 void RunBlock(void* argument, uint32_t block) {
     Job& job = *static_cast<Job*>(argument);
-    LogicalCore& core = CoreOfThread();
+    LogicalCore* found = CoreOfThread();
+    if (found == nullptr) {
+        Fail(job, "twin: no memory for a logical core; lower GLM2_NUM_THREADS");
+        return;
+    }
+    LogicalCore& core = *found;
     const Context outer = tContext;
     tContext.memory = &core.memory;
     tContext.block = block;
@@ -104,10 +120,7 @@ void RunBlock(void* argument, uint32_t block) {
         job.kernel(job.arguments);
     } else {
         std::string hang = RunMixBlock(core, job, block);
-        if (!hang.empty()) {
-            std::lock_guard<std::mutex> lock(job.mutex);
-            if (job.hang.empty()) job.hang = std::move(hang);
-        }
+        if (!hang.empty()) Fail(job, std::move(hang));
     }
     tContext = outer;
 }
@@ -142,7 +155,7 @@ void CrossCoreWait(uint32_t flag) {
 std::string Launch(const LaunchConfig& config, void (*kernel)(const void*), const void* arguments) {
     Job job{&config, kernel, arguments, {}, {}};
     ParallelFor(config.numBlocks, &RunBlock, &job);
-    return job.hang;
+    return job.failure;
 }
 
 }  // namespace ascend_twin

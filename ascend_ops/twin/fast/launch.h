@@ -16,8 +16,8 @@ struct LaunchConfig {
     uint64_t tilingKey;
 };
 
-// Calls kernel(arguments) once for each role of each block. Returns an empty string, or what hung:
-// the position of every role of the first core on which all wait for one another.
+// Calls kernel(arguments) once for each role of each block. Returns an empty string, or what
+// went wrong: no memory for a core, or the position of every role of the first core that hung.
 std::string Launch(const LaunchConfig& config, void (*kernel)(const void*), const void* arguments);
 
 // The launch that code written for CANN spells kernel<<<...>>>: one lambda holds the arguments.

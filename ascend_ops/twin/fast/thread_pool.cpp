@@ -53,18 +53,15 @@ uint32_t DefaultThreads() {
 class Pool {
   public:
     explicit Pool(uint32_t threads) : threads_(threads) {
-        for (uint32_t i = 1; i < threads; ++i) workers_.emplace_back([this, i] { Work(i); });
+        try {
+            for (uint32_t i = 1; i < threads; ++i) workers_.emplace_back([this, i] { Work(i); });
+        } catch (...) {  // no room for another thread: the caller hears of it, the others end
+            Stop();
+            throw;
+        }
     }
 
-    ~Pool() {
-        {
-            std::lock_guard<std::mutex> lock(mutex_);
-            stopping_.store(true);
-            generation_.fetch_add(1);
-        }
-        wake_.notify_all();
-        for (std::thread& worker : workers_) worker.join();
-    }
+    ~Pool() { Stop(); }
 
     uint32_t threads() const { return threads_; }
 
@@ -87,6 +84,16 @@ class Pool {
     }
 
   private:
+    void Stop() {
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            stopping_.store(true);
+            generation_.fetch_add(1);
+        }
+        wake_.notify_all();
+        for (std::thread& worker : workers_) worker.join();
+    }
+
     void RunShare(uint32_t thread) {
         for (uint32_t i = thread; i < count_; i += threads_) task_(context_, i);
     }
