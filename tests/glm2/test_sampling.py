@@ -118,6 +118,8 @@ def test_sampler_refuses_broken_logits(temperature, logits, message):
         ("top_p", 0.0),
         ("top_p", 1.1),
         ("repetition_penalty", 0.0),
+        ("repetition_penalty", 1e-30),
+        ("repetition_penalty", 100.5),
         ("seed", -1),
     ],
 )
