@@ -18,7 +18,7 @@ import glm2.commands
 from glm2.interrupts import deferred_interrupts
 
 # What the package raises on purpose: the message alone says what to do.
-_EXPECTED = (ValueError, OSError, ImportError, FloatingPointError)
+_EXPECTED = (ValueError, OSError, ImportError, FloatingPointError, MemoryError)
 _INTERRUPTED, _BROKEN_PIPE = 130, 141  # 128 + SIGINT, 128 + SIGPIPE, as shells report them
 
 

@@ -16,10 +16,10 @@ ChatFormat = Literal["chatglm2", "chatglm3", "chatml"]
 CHAT_FORMATS: tuple[ChatFormat, ...] = get_args(ChatFormat)
 CHATGLM2_MAX_LENGTH = 8192  # the published code's default, though ChatGLM2's seq_length says 32768
 
-# What each publisher's own chat code samples with.
+# What each publisher's own chat code samples with; top_k is the default of the library it calls.
 _SAMPLING: Mapping[ChatFormat, SamplingParams] = {
-    "chatglm2": SamplingParams(temperature=0.8, top_p=0.8),
-    "chatglm3": SamplingParams(temperature=0.95, top_p=0.8, repetition_penalty=1.1),
+    "chatglm2": SamplingParams(temperature=0.8, top_p=0.8, top_k=50),
+    "chatglm3": SamplingParams(temperature=0.95, top_p=0.8, top_k=50, repetition_penalty=1.1),
     "chatml": SamplingParams(temperature=0.2, top_p=0.9),
 }
 
@@ -49,6 +49,8 @@ class CheckpointConfig:
         Tokens of one conversation, prompt and answer together. At most ``config.seq_length``.
     sampling : SamplingParams
         The publisher's default sampling.
+    pre_seq_len : int or None
+        Length of the P-tuning v2 prefix whose encoder the folder holds, if any.
     """
 
     folder: Path
@@ -60,6 +62,7 @@ class CheckpointConfig:
     default_system: str | None
     max_length: int
     sampling: SamplingParams
+    pre_seq_len: int | None = None
 
 
 def read_checkpoint_config(folder: str | Path, chat_format: str | None = None) -> CheckpointConfig:
@@ -117,7 +120,18 @@ def read_checkpoint_config(folder: str | Path, chat_format: str | None = None) -
         default_system=default_system,
         max_length=min(config.seq_length, CHATGLM2_MAX_LENGTH) if short else config.seq_length,
         sampling=_SAMPLING[chosen],
+        pre_seq_len=_pre_seq_len(fields),
     )
+
+
+def recognise_chat_format(folder: str | Path, chat_format: str | None = None) -> ChatFormat:
+    """Tell how a folder's conversations are encoded; it need not hold a config.json.
+
+    Parameters and errors are those of `read_checkpoint_config`.
+    """
+    folder = Path(folder)
+    fields = _read_fields(folder) if (folder / "config.json").is_file() else {}
+    return _chat_format(folder, fields, chat_format)
 
 
 def _read_fields(folder: Path) -> dict[str, Any]:
@@ -204,6 +218,17 @@ def _chat_template(folder: Path) -> str | None:
         msg = f"{config_path} is not a JSON object ({error}); fetch the file again"
         raise ValueError(msg) from error
     return None if template is None else str(template)
+
+
+def _pre_seq_len(fields: Mapping[str, Any]) -> int | None:
+    """Read ``pre_seq_len``; null and absent mean that there is no prefix."""
+    value = fields.get("pre_seq_len")
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= 65536:
+        msg = f"config.json has pre_seq_len = {value!r}; expected 1 to 65536, or null"
+        raise ValueError(msg)
+    return value
 
 
 def _eos_token_ids(fields: Mapping[str, Any]) -> tuple[int, ...]:

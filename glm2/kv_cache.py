@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from glm2.memory import available_bytes
 
 PAGE_SIZE = 128  # tokens; one KV head of one fp16 page of ChatGLM2 is 32 KB, one burst on an NPU
 
@@ -29,13 +32,16 @@ class KVCache:
         Sequences that run together; 1 for a conversation.
     dtype : float16 or float32
         Of keys and values.
+    prefix : float, (num_layers, 2, num_prefix, num_kv_heads, head_dim), optional
+        Keys and values that stand before every sequence (P-tuning v2). They take slots of their own
+        and count in no length.
 
     Raises
     ------
     ValueError
         If a size is not positive.
     MemoryError
-        If the pages cannot be reserved; the message says how many bytes they need.
+        If the machine has less memory than the pages need once they are full.
     """
 
     def __init__(
@@ -47,26 +53,34 @@ class KVCache:
         max_tokens: int,
         num_seqs: int = 1,
         dtype: npt.DTypeLike = np.float16,
+        prefix: npt.NDArray[Any] | None = None,
     ) -> None:
         if max_tokens < 1 or num_seqs < 1:
             msg = f"max_tokens is {max_tokens} and num_seqs {num_seqs}; both must be positive"
             raise ValueError(msg)
-        pages_per_seq = -(-max_tokens // PAGE_SIZE)
+        self.num_prefix = 0 if prefix is None else prefix.shape[2]
+        pages_per_seq = -(-(max_tokens + self.num_prefix) // PAGE_SIZE)
         shape = (num_seqs * pages_per_seq, num_kv_heads, PAGE_SIZE, head_dim)
-        num_bytes = 2 * num_layers * int(np.prod(shape)) * np.dtype(dtype).itemsize
+        num_bytes = 2 * num_layers * int(np.prod(shape, dtype=object)) * np.dtype(dtype).itemsize
+        available = available_bytes()
         try:
+            if available is not None and num_bytes > available:
+                raise MemoryError
             self.k = [np.zeros(shape, dtype) for _ in range(num_layers)]
             self.v = [np.zeros(shape, dtype) for _ in range(num_layers)]
         except (MemoryError, ValueError) as error:  # ValueError: more than numpy can count
+            have = "too little" if available is None else f"{available / 1e9:.2f} GB"
             msg = (
-                f"the K/V cache for {num_seqs} x {max_tokens} tokens needs {num_bytes / 1e9:.2f} GB, "
-                "which this machine does not give; ask for a shorter context"
+                f"the K/V cache for {num_seqs} x {max_tokens} tokens needs {num_bytes / 1e9:.2f} GB "
+                f"and this machine has {have} free; ask for a shorter context or fewer sequences"
             )
             raise MemoryError(msg) from error
         self.max_tokens = max_tokens
         self.block_table = np.arange(shape[0], dtype=np.int32).reshape(num_seqs, pages_per_seq)
         self.lengths = np.zeros(num_seqs, np.int32)
         self.device_views: tuple[Any, ...] | None = None  # made once by the model that uses it
+        if prefix is not None:
+            self._write_prefix(prefix)
 
     @property
     def length(self) -> int:
@@ -96,3 +110,41 @@ class KVCache:
             )
             raise CacheFullError(msg)
         return after
+
+    def reorder(self, parents: Sequence[int]) -> None:
+        """Let sequence b go on from what sequence ``parents[b]`` holds: what a beam search does.
+
+        Full pages are shared, for nobody writes them again. Only the page that a sequence is filling
+        is copied, and none where a parent has one child.
+
+        Raises
+        ------
+        ValueError
+            If ``parents`` does not name one sequence for each.
+        """
+        count = len(self.lengths)
+        if len(parents) != count or not all(0 <= parent < count for parent in parents):
+            msg = f"parents is {list(parents)}; expected {count} numbers from 0 to {count - 1}"
+            raise ValueError(msg)
+        old, table = self.block_table, self.block_table[list(parents)]
+        keepers = {parent: child for child, parent in reversed(list(enumerate(parents)))}
+        free = iter(sorted(set(range(old.size)) - set(old[list(keepers)].ravel().tolist())))
+        for child, parent in enumerate(parents):
+            if keepers[parent] == child:  # the first child takes over its parent's pages
+                continue
+            num_full, in_last = divmod(int(self.lengths[parent]) + self.num_prefix, PAGE_SIZE)
+            for slot in range(num_full, table.shape[1]):
+                table[child, slot] = next(free)
+            if in_last:
+                for pages in (*self.k, *self.v):
+                    pages[table[child, num_full]] = pages[old[parent, num_full]]
+        self.block_table = table
+        self.lengths = self.lengths[list(parents)]
+
+    def _write_prefix(self, prefix: npt.NDArray[Any]) -> None:
+        """Put the prefix into the first slots of each sequence."""
+        for layer, (k, v) in enumerate(prefix):
+            for slot in range(self.num_prefix):
+                pages = self.block_table[:, slot // PAGE_SIZE]
+                self.k[layer][pages, :, slot % PAGE_SIZE] = k[slot]
+                self.v[layer][pages, :, slot % PAGE_SIZE] = v[slot]

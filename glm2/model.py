@@ -14,17 +14,18 @@ import numpy.typing as npt
 
 from glm2.compile_cache import compile_cache, graph_key
 from glm2.config import read_checkpoint_config
+from glm2.device_weights import device_weights
+from glm2.diagnosis import first_bad_layer
+from glm2.generate import PREFILL_CHUNK
 from glm2.interrupts import deferred_interrupts
 from glm2.kv_cache import KVCache
-from glm2.transformer import BLOCK_WEIGHTS, Transformer
+from glm2.prefix_encoder import encode_prefix, load_prefix_encoder
+from glm2.transformer import Transformer
 from glm2.weights import load_weights
 from glm2_ops import checks
 from glm2_reference.config import GLM2Config
 
 _CACHE_DTYPES = ("float16", "float32")
-_EMBEDDING = "transformer.embedding.word_embeddings.weight"
-_OUTPUT = "transformer.output_layer.weight"
-_FINAL_NORM = "transformer.encoder.final_layernorm.weight"
 # MindSpore runs one graph of a process at a time; two threads at once would crash it.
 _RUNTIME = threading.Lock()
 
@@ -44,11 +45,15 @@ class GLM2Model:
         Of the K/V cache, and of the operands of attention's two products.
     graph_folder : Path, optional
         Where compiled graphs are kept between processes; none are unless given.
+    prefix : float, (num_layers, 2, pre_seq_len, num_kv_heads, head_dim), optional
+        Keys and values of a P-tuning v2 prefix, which stands before every sequence.
 
     Raises
     ------
     ValueError
         If ``cache_dtype`` is neither, or the head size is one that the operators do not serve.
+    MemoryError
+        If the machine has less memory than the widened weights need.
     """
 
     def __init__(
@@ -58,6 +63,7 @@ class GLM2Model:
         *,
         cache_dtype: str = "float16",
         graph_folder: Path | None = None,
+        prefix: npt.NDArray[Any] | None = None,
     ) -> None:
         if cache_dtype not in _CACHE_DTYPES:
             msg = f"cache_dtype is {cache_dtype!r}; expected {' or '.join(_CACHE_DTYPES)}"
@@ -71,8 +77,11 @@ class GLM2Model:
         self.config = config
         self.cache_dtype = np.dtype(cache_dtype)
         self._graph_folder = graph_folder
-        self._weights = _device_weights(config, weights)
-        self._angles = tuple(ms.Tensor.from_numpy(table) for table in _rope_tables(config))
+        self._prefix = prefix
+        self._num_prefix = 0 if prefix is None else prefix.shape[2]
+        self._weights = device_weights(config, weights)
+        tables = _rope_tables(config, self._num_prefix)
+        self._angles = tuple(ms.Tensor.from_numpy(table) for table in tables)
         self._compiled = False
         self._cell = self._build()
 
@@ -83,11 +92,36 @@ class GLM2Model:
         *,
         cache_dtype: str = "float16",
         graph_folder: Path | None = None,
+        prefix_encoder: str | Path | None = None,
     ) -> GLM2Model:
-        """Open a published checkpoint folder; see `glm2.weights.load_weights` for its errors."""
-        config = read_checkpoint_config(folder).config
-        weights = load_weights(folder, config)
-        return cls(config, weights, cache_dtype=cache_dtype, graph_folder=graph_folder)
+        """Open a published checkpoint folder.
+
+        Parameters
+        ----------
+        folder : str or Path
+            See `glm2.weights.load_weights`, also for its errors.
+        cache_dtype, graph_folder
+            As the class takes them.
+        prefix_encoder : str or Path, optional
+            Folder of a P-tuning v2 checkpoint; see `glm2.prefix_encoder.load_prefix_encoder`.
+            ``folder`` itself is one where its config.json has ``pre_seq_len``.
+        """
+        checkpoint = read_checkpoint_config(folder)
+        weights = load_weights(folder, checkpoint.config)
+        if prefix_encoder is None and checkpoint.pre_seq_len is not None:
+            prefix_encoder = folder
+        prefix = None
+        if prefix_encoder is not None:
+            prefix = encode_prefix(
+                load_prefix_encoder(prefix_encoder, checkpoint.config), checkpoint.config
+            )
+        return cls(
+            checkpoint.config,
+            weights,
+            cache_dtype=cache_dtype,
+            graph_folder=graph_folder,
+            prefix=prefix,
+        )
 
     def new_cache(self, max_tokens: int, *, num_seqs: int = 1) -> KVCache:
         """Return an empty cache for sequences of up to ``max_tokens`` tokens."""
@@ -98,9 +132,12 @@ class GLM2Model:
             max_tokens=max_tokens,
             num_seqs=num_seqs,
             dtype=self.cache_dtype,
+            prefix=self._prefix,
         )
 
-    def forward(self, ids: npt.NDArray[np.int32], cache: KVCache) -> npt.NDArray[np.float32]:
+    def forward(
+        self, ids: npt.NDArray[np.int32], cache: KVCache, *, prefix_len: int = 0
+    ) -> npt.NDArray[np.float32]:
         """Append tokens to a sequence and predict what follows the last one.
 
         Parameters
@@ -109,6 +146,9 @@ class GLM2Model:
             At least one token.
         cache : KVCache
             Of one sequence; holds the tokens before these, and these afterwards.
+        prefix_len : int
+            Positions before it are visible to every token: part A of blank infilling. All of them
+            must be among ``ids``, or before them and appended with the same ``prefix_len``.
 
         Returns
         -------
@@ -120,30 +160,38 @@ class GLM2Model:
             If an id is outside the vocabulary, there are none, or the cache or the model's context
             has no room.
         FloatingPointError
-            If the logits are not numbers.
+            If the logits are not numbers; the message names the first layer that went bad.
         """
         ids = np.asarray(ids)
         cu_seqlens = np.array([0, ids.size], np.int32)
-        return self.forward_ragged(ids, cu_seqlens, cache)[0]
+        prefixes = np.array([prefix_len], np.int32)
+        return self.forward_ragged(ids, cu_seqlens, cache, prefix_len=prefixes)[0]
 
     def forward_ragged(
-        self, ids: npt.NDArray[np.int32], cu_seqlens: npt.NDArray[np.int32], cache: KVCache
+        self,
+        ids: npt.NDArray[np.int32],
+        cu_seqlens: npt.NDArray[np.int32],
+        cache: KVCache,
+        *,
+        prefix_len: npt.NDArray[np.int32] | None = None,
     ) -> npt.NDArray[np.float32]:
         """Append tokens to several sequences at once.
 
         Parameters
         ----------
         ids : int32, (T,)
-            Tokens of all sequences.
+            Tokens of all sequences, at least one.
         cu_seqlens : int32, (B + 1,)
-            Sequence b gets ``ids[cu_seqlens[b]:cu_seqlens[b + 1]]``, at least one token.
+            Sequence b gets ``ids[cu_seqlens[b]:cu_seqlens[b + 1]]``, which may be empty.
         cache : KVCache
             Of B sequences.
+        prefix_len : int32, (B,), optional
+            See `forward`.
 
         Returns
         -------
-        logits : float32, (B, vocab_size)
-            Of each sequence's last token.
+        logits : float32, (R, vocab_size)
+            Of the last token of each of the R sequences that got tokens.
 
         Raises
         ------
@@ -151,14 +199,27 @@ class GLM2Model:
             As `forward` does.
         """
         checks.check_cu_seqlens("cu_seqlens", cu_seqlens, np.size(ids))
-        return self._run(ids, cu_seqlens, cache, (cu_seqlens[1:] - 1).astype(np.int32))
+        got_tokens = np.diff(cu_seqlens) > 0
+        rows = (cu_seqlens[1:] - 1)[got_tokens].astype(np.int32)
+        return self._run(ids, cu_seqlens, cache, rows, prefix_len)
 
-    def logits(self, ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
-        """Return the logits (T, vocab_size) float32 of all tokens of one sequence ``ids`` (T,)."""
-        ids = np.asarray(ids)
-        cache = self.new_cache(max(1, ids.size))
-        rows = np.arange(ids.size, dtype=np.int32)
-        return self._run(ids, np.array([0, ids.size], np.int32), cache, rows)
+    def logits(self, ids: npt.NDArray[np.int32], *, prefix_len: int = 0) -> npt.NDArray[np.float32]:
+        """Return the logits (T, vocab_size) float32 of all tokens of one sequence ``ids`` (T,).
+
+        A chunk a forward pass, so that a long text takes little more memory than its logits.
+        ``prefix_len`` and errors are those of `forward`.
+        """
+        rest = np.asarray(ids)
+        cache = self.new_cache(max(1, rest.size))
+        prefixes = np.array([prefix_len], np.int32)
+        size = max(PREFILL_CHUNK, prefix_len)
+        parts: list[npt.NDArray[np.float32]] = []
+        while not parts or rest.size:
+            rows = np.arange(rest[:size].size, dtype=np.int32)
+            cu_seqlens = np.array([0, rows.size], np.int32)
+            parts.append(self._run(rest[:size], cu_seqlens, cache, rows, prefixes))
+            rest, size = rest[size:], PREFILL_CHUNK
+        return np.concatenate(parts)
 
     def _run(
         self,
@@ -166,6 +227,7 @@ class GLM2Model:
         cu_seqlens: npt.NDArray[np.int32],
         cache: KVCache,
         rows: npt.NDArray[np.int32],
+        prefix_len: npt.NDArray[np.int32] | None,
     ) -> npt.NDArray[np.float32]:
         """Check everything, run the graph, and only then advance the cache."""
         ids = self._checked_ids(ids)
@@ -178,29 +240,38 @@ class GLM2Model:
                 f"{self.config.seq_length}; shorten it"
             )
             raise ValueError(msg)
+        prefixes = _checked_prefixes(prefix_len, cache.lengths, lengths)
+        slots = lengths + np.int32(self._num_prefix)
         checks.check_pages(
             cache.block_table,
-            lengths,
-            batch=lengths.size,
+            slots,
+            batch=slots.size,
             num_pages=len(cache.k[0]),
             page_size=cache.k[0].shape[2],
         )
-        checks.check_rope_lengths(cu_seqlens, lengths, self.config.seq_length)
+        max_slots = self.config.seq_length + self._num_prefix
+        checks.check_rope_lengths(cu_seqlens, slots, max_slots)
         if cache.device_views is None:
             pages = [page for pair in zip(cache.k, cache.v, strict=True) for page in pair]
             cache.device_views = tuple(ms.Tensor.from_numpy(page) for page in pages)
-        prefix_len = np.zeros_like(lengths)
-        small = (ids, rows, cache.block_table, cu_seqlens, lengths, prefix_len)
+        prefixes = np.where(prefixes > 0, prefixes + np.int32(self._num_prefix), 0)
+        small = (ids, rows, cache.block_table, cu_seqlens, slots, prefixes.astype(np.int32))
         tensors = [ms.Tensor(array) for array in small]
-        logits = self._call((*tensors, *self._angles, *self._weights, *cache.device_views))
+        arguments = (*tensors, *self._angles, *self._weights, *cache.device_views)
+        logits = self._call(arguments)
         if not np.isfinite(logits).all():
-            msg = (
-                "the logits hold NaN or infinity; the weights are damaged, or overflow the "
-                f"{self.cache_dtype} cache (try cache_dtype='float32')"
-            )
-            raise FloatingPointError(msg)
+            raise FloatingPointError(self._explain(arguments))
         cache.lengths[:] = lengths
         return logits
+
+    def _explain(self, arguments: tuple[ms.Tensor, ...]) -> str:
+        """Find the first layer whose output is not finite, and what to do about it."""
+        with deferred_interrupts(), _RUNTIME:
+            layer = first_bad_layer(self._cell, arguments, self._weights)
+        return (
+            f"the logits hold NaN or infinity; the first bad layer is {layer}. The weights are "
+            f"damaged, or overflow the {self.cache_dtype} cache (try cache_dtype='float32')"
+        )
 
     def _call(self, arguments: tuple[ms.Tensor, ...]) -> npt.NDArray[np.float32]:
         """Run the graph; the first call compiles it."""
@@ -250,53 +321,50 @@ class GLM2Model:
                 f"{cu_seqlens.size - 1}; they must agree"
             )
             raise ValueError(msg)
-        if bool(np.any(np.diff(cu_seqlens) < 1)):
-            msg = f"cu_seqlens is {cu_seqlens.tolist()}; each sequence needs at least one token"
-            raise ValueError(msg)
         shape = (self.config.num_kv_heads, self.config.head_dim)
         pages = cache.k[0]
         same = (pages.shape[1], pages.shape[3]) == shape and pages.dtype == self.cache_dtype
-        if len(cache.k) != self.config.num_layers or not same:
+        if (len(cache.k), cache.num_prefix) != (
+            self.config.num_layers,
+            self._num_prefix,
+        ) or not same:
             msg = "the cache was made for another model; make it with this model's new_cache"
             raise ValueError(msg)
 
 
-def _device_weights(config: GLM2Config, weights: Mapping[str, Any]) -> tuple[ms.Tensor, ...]:
-    """Bring the weights into the order and dtypes in which `Transformer` takes them."""
-    embedding = weights[_EMBEDDING]
-    if embedding.dtype != np.float16:  # only the rows of a prompt are widened
-        embedding = _float32(embedding)
-    output = embedding if config.tie_word_embeddings else weights[_OUTPUT]
-    arrays = [embedding, _float32(weights[_FINAL_NORM]), _float32(output)]
-    for i in range(config.num_layers):
-        prefix = f"transformer.encoder.layers.{i}."
-        for name in BLOCK_WEIGHTS:
-            if name.endswith("query_key_value.bias") and not config.add_qkv_bias:
-                array = np.zeros(config.qkv_size, np.float32)
-            else:
-                array = _float32(weights[prefix + name])
-            if "query_key_value" in name and not config.multi_query_attention:
-                array = _split_interleaved_qkv(array, config)
-            arrays.append(array)
-    return tuple(ms.Tensor.from_numpy(array) for array in arrays)
+def _checked_prefixes(
+    prefix_len: npt.NDArray[np.int32] | None,
+    before: npt.NDArray[np.int32],
+    after: npt.NDArray[np.int32],
+) -> npt.NDArray[np.int32]:
+    """Refuse a bidirectional prefix that is not appended as a whole, for what came first saw less."""
+    if prefix_len is None:
+        return np.zeros_like(after)
+    prefixes = np.asarray(prefix_len, np.int32)
+    if prefixes.shape != after.shape:
+        msg = f"prefix_len has shape {prefixes.shape}; expected {after.shape}, one a sequence"
+        raise ValueError(msg)
+    split = (prefixes < 0) | (prefixes > after) | ((before > 0) & (before < prefixes))
+    if split.any():
+        b = int(np.flatnonzero(split)[0])
+        msg = (
+            f"prefix_len is {prefixes[b]} and the tokens are {before[b]} to {after[b] - 1}; feed the "
+            "whole bidirectional prefix in one call"
+        )
+        raise ValueError(msg)
+    return prefixes
 
 
-def _float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    return np.ascontiguousarray(array, dtype=np.float32)  # the same memory where it is float32
+def _rope_tables(
+    config: GLM2Config, num_prefix: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return cos and sin (num_prefix + seq_length, rotary_dim / 2), computed in float64.
 
-
-def _split_interleaved_qkv(
-    array: npt.NDArray[np.float32], config: GLM2Config
-) -> npt.NDArray[np.float32]:
-    """Re-lay rows that hold q, k, v of each head in turn as all q, all k, all v."""
-    heads = array.reshape(config.num_heads, 3, config.head_dim, *array.shape[1:])
-    return np.ascontiguousarray(heads.swapaxes(0, 1)).reshape(array.shape)
-
-
-def _rope_tables(config: GLM2Config) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Return cos and sin (seq_length, rotary_dim / 2) of all positions, computed in float64."""
+    A token's row is its slot in the cache. The slots of a P-tuning prefix have rows that no token
+    uses: the prefix is not rotated, and positions start at 0 after it.
+    """
     exponents = np.arange(0, config.rotary_dim, 2) / config.rotary_dim
     inv_freq = config.rope_base**-exponents
-    positions = np.arange(config.seq_length) / config.rope_position_scale
-    angles = np.outer(positions, inv_freq)
+    positions = np.maximum(np.arange(-num_prefix, config.seq_length), 0)
+    angles = np.outer(positions / config.rope_position_scale, inv_freq)
     return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)

@@ -86,10 +86,10 @@ class Sampler:
         FloatingPointError
             If a logit is NaN or +inf, or all are -inf.
         """
-        _check_logits(logits)
+        check_logits(logits)
         scores = logits.astype(np.float64)
         if self.params.repetition_penalty != 1.0:
-            _penalise(scores, previous_ids, self.params.repetition_penalty)
+            penalise(scores, previous_ids, self.params.repetition_penalty)
         if self.params.temperature == 0.0:
             return int(np.argmax(scores))
         with np.errstate(over="ignore"):  # a tiny temperature sends all but the best to -inf
@@ -143,7 +143,7 @@ def _only(probs: npt.NDArray[np.float64], kept: npt.NDArray[np.intp]) -> npt.NDA
     return out
 
 
-def _penalise(scores: npt.NDArray[np.float64], previous_ids: Sequence[int], penalty: float) -> None:
+def penalise(scores: npt.NDArray[np.float64], previous_ids: Sequence[int], penalty: float) -> None:
     """Make tokens that already occurred less likely, in place."""
     seen = np.unique(np.asarray(previous_ids, dtype=np.int64))
     if seen.size and not 0 <= seen[0] <= seen[-1] < len(scores):
@@ -152,7 +152,7 @@ def _penalise(scores: npt.NDArray[np.float64], previous_ids: Sequence[int], pena
     scores[seen] = np.where(scores[seen] < 0, scores[seen] * penalty, scores[seen] / penalty)
 
 
-def _check_logits(logits: npt.NDArray[np.float32]) -> None:
+def check_logits(logits: npt.NDArray[np.float32]) -> None:
     """Refuse what no distribution can be made of; the published code would answer token 5."""
     highest = logits.max()  # NaN wins
     if np.isfinite(highest):

@@ -39,6 +39,7 @@ class Tokenizer(Protocol):
     """What prompts, chat and streaming need of a tokenizer."""
 
     decode_errors: str  # the codec error handler for bytes that are not UTF-8
+    eos_id: int | None  # ends a text, where the tokenizer itself has such a token
 
     @property
     def vocab_size(self) -> int:
@@ -92,7 +93,7 @@ class ChatGLMTokenizer:
         self._special_ids = {
             name: self._num_pieces + index for index, name in enumerate(SPECIAL_TOKENS)
         }
-        self.eos_id: int = self._pieces.eos_id()
+        self.eos_id: int | None = self._pieces.eos_id()
 
     @property
     def vocab_size(self) -> int:
@@ -117,7 +118,7 @@ class ChatGLMTokenizer:
         Parameters
         ----------
         token_id : int
-            Special tokens, control tokens and padding rows have no text.
+            Special tokens, control tokens, padding and padding rows have no text.
         first : bool
             The token opens the text: the space that encoding puts in front is taken off.
 
@@ -127,13 +128,12 @@ class ChatGLMTokenizer:
             If ``token_id`` is negative.
         """
         _check_id(token_id)
-        if token_id >= self._num_pieces or self._pieces.is_control(token_id):
+        hidden = token_id >= self._num_pieces or self._pieces.is_control(token_id)
+        if hidden or self._pieces.is_unknown(token_id):  # the unknown piece is the padding as well
             return b""
         piece: str = self._pieces.id_to_piece(token_id)
         if self._pieces.is_byte(token_id):
             return bytes([int(piece[3:5], 16)])  # <0xE4>
-        if self._pieces.is_unknown(token_id):
-            return " \u2047 ".encode()  # SentencePiece's own text for it
         if first:
             piece = piece.removeprefix("\u2581")
         return piece.replace("\u2581", " ").encode()
@@ -141,6 +141,22 @@ class ChatGLMTokenizer:
     def decode(self, token_ids: Iterable[int]) -> str:
         """Return the text of ids; special tokens have none, bytes that make no character U+FFFD."""
         return _decode(self, token_ids)
+
+    def decode_with_specials(self, token_ids: Iterable[int]) -> str:
+        """Return the text of ids with special tokens as their names, as ChatGLM3's tokenizer does.
+
+        Start, end and padding have no name.
+        """
+        names = {token_id: name for name, token_id in self._special_ids.items()}
+        pieces = []
+        for token_id in token_ids:
+            _check_id(token_id)
+            hidden = token_id >= self._num_pieces or self._pieces.is_control(token_id)
+            if hidden or self._pieces.is_unknown(token_id):
+                pieces.append(names.get(token_id, ""))
+            else:
+                pieces.append(self._pieces.id_to_piece(token_id))
+        return str(self._pieces.decode_pieces(pieces))
 
 
 class BpeTokenizer:
@@ -162,6 +178,7 @@ class BpeTokenizer:
     """
 
     decode_errors = "replace"
+    eos_id: int | None = None
 
     def __init__(self, tokenizer_file: str | Path) -> None:
         try:

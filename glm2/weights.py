@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-import re
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from glm2.safetensors_file import AnyArray, read_safetensors, replacing, write_safetensors
+import numpy as np
+
+from glm2.checkpoint_files import INDEX_FILE, SINGLE_FILE, difference, read_tensors
+from glm2.safetensors_file import AnyArray, replacing, write_safetensors
 from glm2_reference.config import GLM2Config, published_tensor_shapes
 
-SINGLE_FILE = "model.safetensors"
-INDEX_FILE = "model.safetensors.index.json"
 _IGNORED = "transformer.rotary_pos_emb.inv_freq"  # recomputed in float32
+_PREFIX_ENCODER = "transformer.prefix_encoder."
+_EMBEDDING = "transformer.embedding.word_embeddings.weight"
+_OUTPUT = "transformer.output_layer.weight"
 
 
 def load_weights(folder: str | Path, config: GLM2Config) -> dict[str, AnyArray]:
@@ -24,9 +26,9 @@ def load_weights(folder: str | Path, config: GLM2Config) -> dict[str, AnyArray]:
     Parameters
     ----------
     folder : str or Path
-        Holds ``model.safetensors``, or shards and ``model.safetensors.index.json``.
+        See `glm2.checkpoint_files.read_tensors`, also for its errors.
     config : GLM2Config
-        Says which tensors there must be.
+        Says which tensors there must be. Those of a prefix encoder may be there as well.
 
     Returns
     -------
@@ -36,25 +38,34 @@ def load_weights(folder: str | Path, config: GLM2Config) -> dict[str, AnyArray]:
     Raises
     ------
     FileNotFoundError
-        If there are no safetensors files, or shards that the index names are missing.
+        If there are no weights, or shards that the index names are missing.
     ValueError
         If a file is damaged, or tensors are missing, unknown or of a wrong shape: one error names
         them all.
     """
     folder = Path(folder)
-    weights: dict[str, AnyArray] = {}
-    for path, names in _tensors_by_file(folder).items():
-        tensors = read_safetensors(path)
-        if names is not None and set(tensors) != names:
-            msg = (
-                f"{path} does not hold what {INDEX_FILE} says: "
-                f"{_difference(names, tensors)}; fetch both again"
-            )
-            raise ValueError(msg)
-        weights.update(tensors)
-    weights.pop(_IGNORED, None)
+    weights = {
+        name: array
+        for name, array in read_tensors(folder).items()
+        if name != _IGNORED and not str(name).startswith(_PREFIX_ENCODER)
+    }
+    if config.tie_word_embeddings and _OUTPUT in weights:
+        _drop_tied_copy(folder, weights)
     _check_tensors(folder, weights, published_tensor_shapes(config))
     return weights
+
+
+def _drop_tied_copy(folder: Path, weights: dict[str, AnyArray]) -> None:
+    """Leave out an output layer that repeats the embedding, and refuse one that does not."""
+    output, embedding = weights.pop(_OUTPUT), weights.get(_EMBEDDING)
+    if embedding is not None and not np.array_equal(
+        output.view(np.uint8), embedding.view(np.uint8)
+    ):
+        msg = (
+            f"{folder}: config.json has tie_word_embeddings = true, but {_OUTPUT} differs from the "
+            "embedding; fetch config.json again"
+        )
+        raise ValueError(msg)
 
 
 def save_weights(
@@ -96,7 +107,7 @@ def save_weights(
     folder = Path(folder)
     shapes = published_tensor_shapes(config)
     if set(weights) != set(shapes):
-        msg = f"weights do not fit the config: {_difference(set(shapes), weights)}"
+        msg = f"weights do not fit the config: {difference(set(shapes), weights)}"
         raise ValueError(msg)
     itemsize = 4 if dtype == "float32" else 2
     shards = _plan_shards(shapes, itemsize, max_shard_bytes)
@@ -116,51 +127,13 @@ def save_weights(
     _write_json(folder / "config.json", published)
 
 
-def _tensors_by_file(folder: Path) -> dict[Path, set[str] | None]:
-    """Return the model files and, where there is an index, the names that each must hold."""
-    single, index = folder / SINGLE_FILE, folder / INDEX_FILE
-    if single.is_file() and index.is_file():
-        msg = f"{folder} holds both {SINGLE_FILE} and {INDEX_FILE}; remove the one that is stale"
-        raise ValueError(msg)
-    if single.is_file():
-        return {single: None}
-    if index.is_file():
-        return _read_index(folder, index)
-    msg = f"{folder} has no {SINGLE_FILE} and no {INDEX_FILE}"
-    if any(folder.glob("pytorch_model*.bin")):
-        msg += "; its pytorch_model .bin files are pickles, which can run code, and are not read"
-    msg += "; fetch the checkpoint's safetensors files"
-    raise FileNotFoundError(msg)
-
-
-def _read_index(folder: Path, index: Path) -> dict[Path, set[str] | None]:
-    """Turn the index's weight_map round, and check that its files are there."""
-    try:
-        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        by_file: dict[str, set[str]] = defaultdict(set)
-        for name, file_name in weight_map.items():
-            by_file[str(file_name)].add(name)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        msg = f"{index} has no valid weight_map ({error!r}); fetch the file again"
-        raise ValueError(msg) from error
-    outside = [name for name in by_file if Path(name).name != name]
-    if outside:
-        msg = f"{index} names files outside its folder: {', '.join(sorted(outside))}"
-        raise ValueError(msg)
-    missing = sorted(name for name in by_file if not (folder / name).is_file())
-    if missing:
-        msg = f"{folder} lacks {', '.join(missing)}, which {INDEX_FILE} names; fetch them"
-        raise FileNotFoundError(msg)
-    return {folder / file_name: by_file[file_name] for file_name in sorted(by_file)}
-
-
 def _check_tensors(
     folder: Path, weights: Mapping[str, AnyArray], shapes: Mapping[str, tuple[int, ...]]
 ) -> None:
     """Raise one error that names every missing, unknown and misshapen tensor."""
     problems = []
     if set(weights) != set(shapes):
-        problems.append(_difference(set(shapes), weights))
+        problems.append(difference(set(shapes), weights))
     problems += [
         f"{name} has shape {weights[name].shape}, expected {shape}"
         for name, shape in shapes.items()
@@ -169,33 +142,6 @@ def _check_tensors(
     if problems:
         msg = f"{folder}: the weights do not fit config.json: {'; '.join(problems)}"
         raise ValueError(msg)
-
-
-def _difference(wanted: Iterable[str], came: Iterable[str]) -> str:
-    """Name what is missing and what is unknown."""
-    missing, unknown = set(wanted) - set(came), set(came) - set(wanted)
-    parts = []
-    if missing:
-        parts.append(f"missing {_summary(missing)}")
-    if unknown:
-        parts.append(f"unknown {_summary(unknown)}")
-    return "; ".join(parts)
-
-
-def _summary(names: Iterable[str]) -> str:
-    """List names, those that differ in the layer alone as one."""
-    layers: dict[str, list[str]] = defaultdict(list)
-    for name in names:
-        match = re.match(r"(.*\.layers\.)(\d+)(\..*)", name)
-        key, layer = (f"{match[1]}{{}}{match[3]}", match[2]) if match else (name, "")
-        layers[key].append(layer)
-    parts = []
-    for key, found in sorted(layers.items()):
-        numbers = sorted(found, key=lambda text: int(text or 0))
-        parts.append(
-            key.replace("{}", numbers[0] if len(numbers) == 1 else f"{{{','.join(numbers)}}}")
-        )
-    return ", ".join(parts)
 
 
 def _num_bytes(shape: tuple[int, ...], itemsize: int) -> int:

@@ -16,6 +16,7 @@ from typing import Literal
 
 from glm2 import __version__
 from glm2.demo import cache_folder, demo_folder
+from glm2.memory import available_bytes, total_bytes
 
 State = Literal["ok", "info", "fail"]
 
@@ -114,11 +115,10 @@ def _processor_name() -> str:
 
 def _memory() -> Check:
     """Tell how much memory there is."""
-    found = dict(re.findall(r"^(\w+):\s+(\d+) kB$", _read("/proc/meminfo"), re.MULTILINE))
-    if "MemTotal" not in found or "MemAvailable" not in found:
+    available, total = available_bytes(), total_bytes()
+    if available is None or total is None:
         return Check("memory", "info", "unknown: no /proc/meminfo")
-    total, available = (int(found[key]) * 1024 / 1e9 for key in ("MemTotal", "MemAvailable"))
-    return Check("memory", "info", f"{available:.1f} GB available of {total:.1f} GB")
+    return Check("memory", "info", f"{available / 1e9:.1f} GB available of {total / 1e9:.1f} GB")
 
 
 def _accelerator() -> Check:

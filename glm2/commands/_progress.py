@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
+    MofNCompleteColumn,
     Progress,
     TaskID,
     TextColumn,
@@ -38,3 +39,25 @@ def stage_progress() -> Iterator[Callable[[str, int, int], None]]:
 
     with bars:
         yield report
+
+
+@contextlib.contextmanager
+def count_progress(
+    description: str, total: int | None, done: int
+) -> Iterator[Callable[[int, str], None]]:
+    """Yield ``advance(count, note)``: a bar of things done, on a terminal only.
+
+    ``total`` is None where nobody knows it; ``note`` is shown behind the bar.
+    """
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    bar = Progress(
+        *columns,
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    task = bar.add_task(description, total=total, completed=done, note="")
+    with bar:
+        yield lambda count, note: bar.update(task, advance=count, note=note)

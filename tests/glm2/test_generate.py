@@ -85,7 +85,7 @@ def test_stream_tokens_refuses_long_prompt_with_both_numbers(fake_model, num_pro
 @pytest.mark.parametrize(
     ("ids", "options", "message"),
     [
-        ([], {}, "ids is empty"),
+        ([], {}, "the prompt is empty"),
         ([1], {"max_new_tokens": 0}, "max_new_tokens is 0; it must be at least 1"),
         ([1], {"max_length": 401}, "max_length is 401; the model's seq_length allows 1 to 400"),
     ],

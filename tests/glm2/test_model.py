@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +13,9 @@ import pytest
 pytest.importorskip("mindspore", reason="needs MindSpore")
 pytest.importorskip("glm2_ops", reason="needs the compiled operators")
 
-from glm2.kv_cache import PAGE_SIZE, CacheFullError, KVCache
+import glm2.device_weights
+import glm2.model
+from glm2.kv_cache import KVCache
 from glm2.model import GLM2Model
 from glm2.weights import save_weights
 from glm2_reference import GLM2Config
@@ -197,11 +198,24 @@ BAD_CALLS = {
         lambda m: m.forward(random_ids(MQA, 4), m.new_cache(9, num_seqs=2)),
         "the cache has 2 sequences and cu_seqlens names 1",
     ),
-    "empty sequence": (
+    "no tokens for anyone": (
         lambda m: m.forward_ragged(
-            random_ids(MQA, 4), np.array([0, 4, 4], np.int32), m.new_cache(9, num_seqs=2)
+            random_ids(MQA, 0), np.array([0, 0, 0], np.int32), m.new_cache(9, num_seqs=2)
         ),
-        "each sequence needs at least one token",
+        "ids is empty",
+    ),
+    "prefix of another batch": (
+        lambda m: m.forward_ragged(
+            random_ids(MQA, 4),
+            np.array([0, 4], np.int32),
+            m.new_cache(9),
+            prefix_len=np.array([1, 1], np.int32),
+        ),
+        r"prefix_len has shape \(2,\); expected \(1,\)",
+    ),
+    "prefix longer than the tokens": (
+        lambda m: m.forward(random_ids(MQA, 4), m.new_cache(9), prefix_len=5),
+        "prefix_len is 5 and the tokens are 0 to 3; feed the whole bidirectional prefix in one",
     ),
     "foreign cache": (
         lambda m: m.forward(
@@ -276,16 +290,75 @@ def test_unserved_settings_are_refused():
         GLM2Model(narrow, random_weights(narrow, np.random.default_rng(0)))
 
 
-def test_kv_cache_checks_its_arguments():
-    sizes = {"num_layers": 1, "num_kv_heads": 1, "head_dim": 16}
-    with pytest.raises(ValueError, match="max_tokens is 0 and num_seqs 1"):
-        KVCache(**sizes, max_tokens=0)
-    cache = KVCache(**sizes, max_tokens=PAGE_SIZE + 1)
-    assert cache.block_table.tolist() == [[0, 1]]
-    with pytest.raises(ValueError, match="length is 1; the cache holds 0 tokens"):
-        cache.truncate(1)
-    with pytest.raises(CacheFullError):
-        cache.lengths_after(np.array([PAGE_SIZE + 2], np.int32))
-    with pytest.raises(MemoryError, match=r"needs .* GB, which this machine does not give"):
-        KVCache(num_layers=2**20, num_kv_heads=2**20, head_dim=256, max_tokens=2**20)
-    gc.collect()
+def test_a_bidirectional_prefix_is_fed_whole(model):
+    ids = random_ids(MQA, 6)
+    cache = model.new_cache(9)
+    model.forward(ids[:3], cache)
+    with pytest.raises(ValueError, match="prefix_len is 5 and the tokens are 3 to 5"):
+        model.forward(ids[3:], cache, prefix_len=5)
+    model.forward(ids[3:], cache, prefix_len=3)  # what is cached has seen all of it
+    assert cache.length == 6
+
+
+def test_sequences_without_new_tokens_keep_theirs(model):
+    ids = random_ids(MQA, 12)
+    cache = model.new_cache(20, num_seqs=3)
+    model.forward_ragged(ids[:9], np.array([0, 4, 4, 9], np.int32), cache)
+    assert cache.lengths.tolist() == [4, 0, 5]
+    logits = model.forward_ragged(ids[9:], np.array([0, 0, 2, 3], np.int32), cache)
+    assert cache.lengths.tolist() == [4, 2, 6]
+    wanted = [model.logits(ids[9:11])[-1], model.logits([*ids[4:9], ids[11]])[-1]]
+    assert relative_error(logits, np.stack(wanted)) < 1e-5
+
+
+def test_logits_of_a_long_text_come_in_chunks(model, monkeypatch):
+    ids = random_ids(MQA, 50)
+    whole = model.logits(ids)
+    monkeypatch.setattr(glm2.model, "PREFILL_CHUNK", 16)
+    assert relative_error(model.logits(ids), whole) < 1e-5
+    both_ways = model.logits(ids, prefix_len=20)
+    assert relative_error(both_ways, reference(MQA).forward(ids, prefix_len=20)) < 1e-4
+
+
+BROKEN = {
+    "word_embeddings.weight": ("transformer.embedding.", "the embedding"),
+    "self_attention.dense.weight": (
+        "transformer.encoder.layers.1.",
+        "transformer.encoder.layers.1, attention",
+    ),
+    "mlp.dense_h_to_4h.weight": (
+        "transformer.encoder.layers.2.",
+        "transformer.encoder.layers.2, MLP",
+    ),
+    "final_layernorm.weight": ("transformer.encoder.", "the output layer"),
+}
+
+
+@pytest.mark.parametrize("short", BROKEN)
+def test_nan_is_an_error_that_names_the_first_bad_layer(short):
+    where, layer = BROKEN[short]
+    tensor = where + short
+    weights = random_weights(MQA, np.random.default_rng(0))
+    weights[tensor].reshape(-1)[:: weights[tensor].size - 1] = np.nan
+    model = GLM2Model(MQA, weights, cache_dtype="float32")
+    cache = model.new_cache(9)
+    ids = np.array([0, MQA.vocab_size - 1], np.int32)
+    with pytest.raises(FloatingPointError, match=f"first bad layer is {layer}") as caught:
+        model.forward(ids, cache)
+    assert f"{short} holds 2 NaN or infinite numbers" in str(caught.value)
+    assert cache.length == 0
+
+
+def test_overflow_of_a_float16_cache_names_the_layer_and_the_remedy():
+    weights = random_weights(MQA, np.random.default_rng(0))
+    weights["transformer.encoder.layers.1.self_attention.query_key_value.bias"][:] = 1e5
+    with pytest.raises(FloatingPointError, match=r"layers\.1, attention\. The weights.*float32"):
+        GLM2Model(MQA, weights).logits(random_ids(MQA, 5))
+    assert np.isfinite(GLM2Model(MQA, weights, cache_dtype="float32").logits([1, 2])).all()
+
+
+def test_weights_that_do_not_fit_the_memory_are_refused(monkeypatch):
+    weights = random_weights(MQA, np.random.default_rng(0), np.float16)
+    monkeypatch.setattr(glm2.device_weights, "available_bytes", lambda: 10**5)
+    with pytest.raises(MemoryError, match=r"weights need 0\.\d GB as float32 and this machine has"):
+        GLM2Model(MQA, weights)

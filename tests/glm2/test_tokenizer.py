@@ -96,7 +96,7 @@ def test_stream_equals_decode_for_any_ids(tokenizer, data):
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_decode_equals_sentencepiece_for_any_ids(trained_file, data):
     theirs = sentencepiece.SentencePieceProcessor(model_file=str(trained_file))
-    ids = data.draw(st.lists(st.integers(3, theirs.get_piece_size() - 1) | st.just(0)))
+    ids = data.draw(st.lists(st.integers(3, theirs.get_piece_size() - 1)))
     assert ChatGLMTokenizer(trained_file).decode(ids) == theirs.decode(ids)
 
 

@@ -232,7 +232,7 @@ def test_shard_that_contradicts_the_index_is_an_error(tmp_path, tiny_config):
     [
         ("{}", "has no valid weight_map"),
         ("[", "has no valid weight_map"),
-        ('{"weight_map": {"x": "../secret"}}', r"names files outside its folder: \.\./secret"),
+        ('{"weight_map": {"x": "../secret"}}', r"names files outside its folder: '\.\./secret'"),
     ],
 )
 def test_damaged_index_is_an_error(tmp_path, tiny_config, index, message):
@@ -242,10 +242,10 @@ def test_damaged_index_is_an_error(tmp_path, tiny_config, index, message):
 
 
 def test_folder_without_safetensors_says_so(tmp_path, tiny_config):
-    with pytest.raises(FileNotFoundError, match=r"has no model\.safetensors"):
-        load_weights(tmp_path, tiny_config)
-    (tmp_path / "pytorch_model-00001-of-00007.bin").touch()
-    with pytest.raises(FileNotFoundError, match="are pickles, which can run code"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"has none of model\.safetensors, model\.safetensors\.index\.json, pytorch_model",
+    ):
         load_weights(tmp_path, tiny_config)
 
 

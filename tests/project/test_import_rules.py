@@ -24,7 +24,7 @@ THIRD_PARTY = {
     "glm2_ops": {"numpy"},
     "glm2": {
         "mindspore", "numpy", "ml_dtypes", "sentencepiece", "safetensors", "typer", "click", "rich",
-        "gguf", "tokenizers",
+        "gguf", "tokenizers", "huggingface_hub",
     },
 }  # fmt: skip
 # The text side and every module that `glm2 --help` needs run without MindSpore.

@@ -1,0 +1,121 @@
+"""What ``glm2 doctor MODEL`` finds out about a checkpoint, before it is run."""
+
+from __future__ import annotations
+
+import math
+
+from glm2.commands._environment import Check, guarded
+from glm2.config import CheckpointConfig, read_checkpoint_config
+from glm2.memory import available_bytes
+from glm2_reference.config import published_tensor_shapes
+
+_ACTIVATION_BYTES = 1_000_000_000  # MindSpore, Python and one prefill chunk of a 6B model
+
+
+def checkpoint_checks(model: str) -> list[Check]:
+    """Look at the folder, its config, tensors and tokenizer, and at the memory that they need."""
+    found: list[CheckpointConfig] = []
+
+    def recognise() -> Check:
+        from glm2.hub import find_checkpoint
+
+        found.append(read_checkpoint_config(find_checkpoint(model)))
+        return _family(found[0])
+
+    family = guarded("model", recognise)
+    if not found:
+        return [family]
+    checkpoint = found[0]
+    return [
+        family,
+        guarded("context", lambda: _context(checkpoint)),
+        guarded("tokenizer", lambda: _tokenizer(checkpoint)),
+        guarded("weights", lambda: _weights(checkpoint)),
+        guarded("prefix", lambda: _prefix(checkpoint)),
+        guarded("fits", lambda: _fits(checkpoint)),
+    ]
+
+
+def _family(checkpoint: CheckpointConfig) -> Check:
+    """Tell what it is."""
+    config = checkpoint.config
+    parameters = sum(math.prod(shape) for shape in published_tensor_shapes(config).values())
+    detail = (
+        f"{checkpoint.name}: {checkpoint.chat_format} prompts, {parameters / 1e9:.2f} billion "
+        f"parameters, {config.num_layers} layers, {config.num_heads} heads on "
+        f"{config.num_kv_heads} K/V heads"
+    )
+    return Check("model", "ok", detail)
+
+
+def _context(checkpoint: CheckpointConfig) -> Check:
+    """Tell how long a conversation may be, and how its positions are scaled."""
+    config = checkpoint.config
+    scaled = {
+        "base": f"rotary base 10000 x {config.rope_ratio:g}",
+        "position": f"positions / {config.rope_ratio:g}",
+    }[config.rope_scaling]
+    scaling = "" if config.rope_ratio == 1 else f", {scaled}"
+    detail = f"{checkpoint.max_length} tokens in chat, seq_length {config.seq_length}{scaling}"
+    return Check("context", "info", detail)
+
+
+def _tokenizer(checkpoint: CheckpointConfig) -> Check:
+    """Load the tokenizer and compare it with the embedding."""
+    from glm2.prompt import stop_ids
+    from glm2.tokenizer import load_tokenizer
+
+    tokenizer = load_tokenizer(checkpoint.folder)
+    stop_ids(tokenizer, checkpoint.chat_format)
+    rows = checkpoint.config.vocab_size
+    if tokenizer.vocab_size > rows:
+        detail = (
+            f"it has {tokenizer.vocab_size} ids and the embedding {rows} rows; prompts with the "
+            "higher ids will be refused. Fetch the tokenizer of this checkpoint"
+        )
+        return Check("tokenizer", "fail", detail)
+    return Check("tokenizer", "ok", f"{tokenizer.vocab_size} ids, embedding of {rows} rows")
+
+
+def _weights(checkpoint: CheckpointConfig) -> Check:
+    """Map the files and check that every tensor is there."""
+    from glm2.weights import load_weights
+
+    weights = load_weights(checkpoint.folder, checkpoint.config)
+    num_bytes = sum(array.nbytes for array in weights.values())
+    dtypes = ", ".join(sorted({array.dtype.name for array in weights.values()}))
+    return Check("weights", "ok", f"{len(weights)} tensors, {dtypes}, {num_bytes / 1e9:.2f} GB")
+
+
+def _prefix(checkpoint: CheckpointConfig) -> Check:
+    """Look for a P-tuning v2 prefix encoder."""
+    from glm2.prefix_encoder import encode_prefix, load_prefix_encoder
+
+    if checkpoint.pre_seq_len is None:
+        return Check("prefix", "info", "no P-tuning v2 prefix")
+    tensors = load_prefix_encoder(checkpoint.folder, checkpoint.config)
+    prefix = encode_prefix(tensors, checkpoint.config)
+    return Check("prefix", "ok", f"P-tuning v2 prefix of {prefix.shape[2]} tokens")
+
+
+def _fits(checkpoint: CheckpointConfig) -> Check:
+    """Compare what a full conversation needs with what the machine has."""
+    from glm2.device_weights import copied_bytes
+    from glm2.weights import load_weights
+
+    config = checkpoint.config
+    copies = copied_bytes(config, load_weights(checkpoint.folder, config))
+    per_token = 2 * 2 * config.num_layers * config.num_kv_heads * config.head_dim  # float16
+    cache = per_token * checkpoint.max_length
+    needed = copies + cache + _ACTIVATION_BYTES
+    parts = (
+        f"needs about {needed / 1e9:.1f} GB: {copies / 1e9:.1f} of weights widened to float32, "
+        f"{cache / 1e9:.2f} of K/V cache at {checkpoint.max_length} tokens ({per_token} bytes a "
+        f"token), {_ACTIVATION_BYTES / 1e9:.0f} of everything else"
+    )
+    available = available_bytes()
+    if available is None:
+        return Check("fits", "info", f"{parts}; this system does not tell what is free")
+    if needed > available:
+        return Check("fits", "fail", f"{parts}; {available / 1e9:.1f} GB are free: it does not fit")
+    return Check("fits", "ok", f"{parts}; {available / 1e9:.1f} GB are free")

@@ -1,0 +1,230 @@
+"""``glm2 generate``: JSON lines in, JSON lines out, for files and pipes."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from glm2.commands._options import (
+    CacheDtype,
+    ChatFormat,
+    ModelName,
+    PrefixEncoder,
+    RepetitionPenalty,
+    Seed,
+    Temperature,
+    TopK,
+    TopP,
+    given_sampling,
+    open_checkpoint,
+)
+
+if TYPE_CHECKING:
+    from glm2.chat_tokenizer import ChatTokenizer
+    from glm2.pretrained import ChatGLM
+    from glm2.sampling import SamplingParams
+
+
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """Everything that a line is answered with."""
+
+    model: ChatGLM
+    tokenizer: ChatTokenizer
+    sampling: SamplingParams
+    max_new_tokens: int
+    stop_strings: tuple[str, ...]
+
+
+def command(
+    source: Annotated[
+        str, typer.Argument(metavar="FILE", help="JSON lines; - is standard input.")
+    ] = "-",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write here [default: stdout].")
+    ] = None,
+    model: ModelName = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer.")] = 512,
+    batch_size: Annotated[int, typer.Option(min=1, help="Lines answered together.")] = 1,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    top_k: TopK = None,
+    repetition_penalty: RepetitionPenalty = None,
+    seed: Seed = None,
+    stop: Annotated[list[str] | None, typer.Option(help="Text that ends an answer.")] = None,
+    resume: Annotated[
+        bool, typer.Option(help="Go on where an interrupted run with --output stopped.")
+    ] = False,
+    chat_format: ChatFormat = None,
+    prefix_encoder: PrefixEncoder = None,
+    cache_dtype: CacheDtype = "float16",
+) -> None:
+    """Answer a file of requests, a JSON object a line.
+
+    Each has one of "prompt" (a question), "messages" (a conversation), "text" (to be continued) or
+    "ids", and perhaps an "id". Answers come in the same order, a JSON object a line: "response",
+    "finish_reason", "prompt_tokens", "new_tokens", or "error" where a line could not be answered.
+    Exit code 1 if any could not.
+    """
+    sampling = given_sampling(temperature, top_p, top_k, repetition_penalty, seed)
+    with contextlib.ExitStack() as stack:
+        lines, total = _open_source(source, stack)
+        done = 0 if output is None else _lines_done(output, resume)
+        checkpoint = open_checkpoint(
+            model, chat_format, prefix_encoder=prefix_encoder, cache_dtype=cache_dtype
+        )
+        job = _Job(
+            checkpoint.model,
+            checkpoint.tokenizer,
+            dataclasses.replace(checkpoint.model.checkpoint.sampling, **sampling),
+            max_new_tokens,
+            tuple(stop or ()),
+        )
+        target = sys.stdout if output is None else stack.enter_context(_partial(output, resume))
+        num_failed = _run(job, lines, total, done, batch_size, target)
+    if output is not None:
+        _partial_path(output).replace(output)
+    if num_failed:
+        typer.echo(f"glm2: {num_failed} lines could not be answered; see their error", err=True)
+        raise typer.Exit(1)
+
+
+def _run(
+    job: _Job,
+    lines: Iterable[str],
+    total: int | None,
+    done: int,
+    batch_size: int,
+    target: IO[str],
+) -> int:
+    """Answer all lines but the first ``done``; return how many could not be."""
+    from glm2.commands._progress import count_progress
+
+    numbered = itertools.islice(enumerate(lines), done, None)
+    num_failed = num_tokens = 0
+    started_s = time.perf_counter()
+    with count_progress("Answering", total, done) as advance:
+        while batch := list(itertools.islice(numbered, batch_size)):
+            for answer in _answer(job, batch):
+                target.write(json.dumps(answer, ensure_ascii=False) + "\n")
+                num_failed += "error" in answer
+                num_tokens += answer.get("new_tokens", 0)
+            target.flush()
+            advance(len(batch), f"{num_tokens / (time.perf_counter() - started_s):.1f} tokens/s")
+    return num_failed
+
+
+def _answer(job: _Job, batch: list[tuple[int, str]]) -> list[dict[str, Any]]:
+    """Answer some lines together; what one of them gets wrong is no other's error."""
+    from glm2.generate import check_ids, check_lengths
+    from glm2.json_lines import parse_request
+
+    answers: dict[int, dict[str, Any]] = {}
+    prompts: dict[int, list[int]] = {}
+    limit, config = job.model.checkpoint.max_length, job.model.config
+    for number, line in batch:
+        answers[number] = {"index": number}
+        try:
+            request = parse_request(line, job.tokenizer)
+            if request.label is not None:
+                answers[number]["id"] = request.label
+            check_lengths(0, len(request.ids), limit, config.seq_length, job.max_new_tokens)
+            check_ids(request.ids, config.vocab_size)
+        except (ValueError, TypeError) as error:
+            answers[number]["error"] = str(error)
+        else:
+            prompts[number] = request.ids
+    for number, result in _complete(job, prompts).items():
+        answers[number] |= result
+    return list(answers.values())
+
+
+def _complete(job: _Job, prompts: dict[int, list[int]]) -> dict[int, dict[str, Any]]:
+    """Generate for the prompts of a batch; an error that one of them causes is each one's."""
+    from glm2.completion import complete
+    from glm2.prompt import stop_ids
+    from glm2.sampling import Sampler
+
+    if not prompts:
+        return {}
+    params, checkpoint = job.sampling, job.model.checkpoint
+    # Each line draws from a generator of its own, so its answer does not depend on the batch.
+    samplers = [
+        Sampler(
+            params if params.seed is None else dataclasses.replace(params, seed=params.seed + n)
+        )
+        for n in prompts
+    ]
+    try:
+        completions = complete(
+            job.model.model,
+            list(prompts.values()),
+            job.tokenizer.tokenizer,
+            samplers,
+            stop_ids=stop_ids(job.tokenizer.tokenizer, checkpoint.chat_format)
+            | {*checkpoint.eos_token_ids},
+            stop_strings=job.stop_strings,
+            max_new_tokens=job.max_new_tokens,
+            max_length=checkpoint.max_length,
+        )
+    except (ValueError, FloatingPointError, MemoryError) as error:
+        return {number: {"error": str(error)} for number in prompts}
+    return {
+        number: dataclasses.asdict(completion)
+        for number, completion in zip(prompts, completions, strict=True)
+    }
+
+
+def _open_source(source: str, stack: contextlib.ExitStack) -> tuple[Iterator[str], int | None]:
+    """Return the lines that are not blank, and their number where it can be known."""
+    if source == "-":
+        return (line for line in sys.stdin if line.strip()), None
+    path = Path(source)
+    if not path.is_file():
+        msg = f"{path} is not a file; pass JSON lines, or - for standard input"
+        raise FileNotFoundError(msg)
+    with path.open("rb") as counted:
+        total = sum(1 for line in counted if line.strip())
+    file = stack.enter_context(path.open(encoding="utf-8", errors="replace"))
+    return (line for line in file if line.strip()), total
+
+
+def _partial_path(output: Path) -> Path:
+    """Where answers stand until all are there."""
+    return output.with_name(f"{output.name}.partial")
+
+
+def _lines_done(output: Path, resume: bool) -> int:
+    """Count the whole lines of an earlier run, and drop half of one."""
+    partial = _partial_path(output)
+    if not partial.is_file():
+        return 0
+    if not resume:
+        msg = f"{partial} is left from an interrupted run; pass --resume to go on, or delete it"
+        raise FileExistsError(msg)
+    data = partial.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    os.truncate(partial, len(whole))
+    return whole.count(b"\n")
+
+
+@contextlib.contextmanager
+def _partial(output: Path, resume: bool) -> Iterator[IO[str]]:
+    """Open the file of unfinished answers; it stays if the run is interrupted."""
+    partial = _partial_path(output)
+    try:
+        with partial.open("a" if resume else "w", encoding="utf-8") as file:
+            yield file
+    except KeyboardInterrupt:
+        typer.echo(f"\nglm2: stopped; --resume goes on from {partial}", err=True)
+        raise

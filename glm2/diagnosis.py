@@ -1,0 +1,99 @@
+"""Find the first layer of a model whose output is not finite."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import nn, ops
+
+from glm2.transformer import BLOCK_WEIGHTS, Transformer
+
+_NUM_MODEL_WEIGHTS = 3  # embedding, final norm and output layer come before the layers' tensors
+_ATTENTION = slice(0, 4)
+
+
+class _Probe(nn.Cell):
+    """The network again, returning how many numbers of each stage's output are not finite."""
+
+    def __init__(self, network: Transformer) -> None:
+        super().__init__()
+        self.network = network
+        self.num_layers = network.num_layers
+        self.is_finite = ops.IsFinite()
+        self.logical_not = ops.LogicalNot()
+        self.cast = ops.Cast()
+        self.sum = ops.ReduceSum()
+        self.stack = ops.Stack()
+
+    def construct(self, *arguments: Any) -> Any:
+        """Return counts (1 + 2 * num_layers,): embedding, then attention and MLP of each block."""
+        ids, _, block_table, cu_seqlens_q, seq_len_kv, prefix_len = arguments[:6]
+        cos, sin, embedding, _, _ = arguments[6:11]
+        layer_tensors = arguments[11:]
+        network = self.network
+        positions = (block_table, cu_seqlens_q, seq_len_kv, prefix_len)
+        x = network.cast(network.gather(embedding, ids, 0), ms.float32)  # (T, hidden_size)
+        counts = [self.count(x)]
+        for i in range(self.num_layers):
+            w = layer_tensors[7 * i : 7 * (i + 1)]
+            first = 7 * self.num_layers + 2 * i
+            cache = (layer_tensors[first], layer_tensors[first + 1])
+            block = network.blocks[i]
+            x = x + block.attention(
+                block.norm(x, w[0]), w[1], w[2], w[3], cos, sin, *cache, *positions
+            )
+            counts.append(self.count(x))
+            x = x + block.mlp(block.norm(x, w[4]), w[5], w[6])
+            counts.append(self.count(x))
+        return self.stack(counts)
+
+    def count(self, x: Any) -> Any:
+        """Count the numbers of x that are NaN or infinite."""
+        return self.sum(self.cast(self.logical_not(self.is_finite(x)), ms.float32))
+
+
+def first_bad_layer(
+    network: Transformer, arguments: tuple[ms.Tensor, ...], weights: tuple[ms.Tensor, ...]
+) -> str:
+    """Run a forward pass again, stage by stage, and name the first stage that goes bad.
+
+    Parameters
+    ----------
+    network : Transformer
+        Whose output was not finite.
+    arguments : tuple of Tensor
+        Those of the failed call; its writes to the cache are repeated.
+    weights : tuple of Tensor
+        The part of ``arguments`` that `glm2.device_weights.device_weights` made.
+
+    Returns
+    -------
+    layer : str
+        Such as "transformer.encoder.layers.3, MLP (mlp.dense_4h_to_h.weight holds 2 NaN or infinite numbers)".
+    """
+    probe = _Probe(network)
+    probe.set_inputs(*network.get_inputs())
+    counts = probe(*arguments).asnumpy()
+    bad = np.flatnonzero(counts > 0)
+    if bad.size and bad[0] == 0:
+        return "the embedding" + _broken(["word_embeddings.weight"], weights[:1])
+    if bad.size == 0:
+        names = ["final_layernorm.weight", "output_layer.weight"]
+        return "the output layer" + _broken(names, weights[1:_NUM_MODEL_WEIGHTS])
+    layer, stage = divmod(int(bad[0]) - 1, 2)
+    first = _NUM_MODEL_WEIGHTS + layer * len(BLOCK_WEIGHTS)
+    part = _ATTENTION if stage == 0 else slice(_ATTENTION.stop, None)
+    found = _broken(BLOCK_WEIGHTS[part], weights[first : first + len(BLOCK_WEIGHTS)][part])
+    return f"transformer.encoder.layers.{layer}, {'attention' if stage == 0 else 'MLP'}{found}"
+
+
+def _broken(names: Any, tensors: tuple[ms.Tensor, ...]) -> str:
+    """Say which of the stage's weights are not finite themselves."""
+    counts = {
+        name: int(np.count_nonzero(~np.isfinite(tensor.asnumpy())))
+        for name, tensor in zip(names, tensors, strict=True)
+    }
+    found = [f"{name} holds {n} NaN or infinite numbers" for name, n in counts.items() if n]
+    return f" ({'; '.join(found)})" if found else ""
