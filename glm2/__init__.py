@@ -7,15 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     __version__: str
+    from glm2.auto import AutoModel as AutoModel
+    from glm2.auto import AutoTokenizer as AutoTokenizer
+    from glm2.batch import generate_batch as generate_batch
+    from glm2.blank_filling import fill_blanks as fill_blanks
     from glm2.chat import ChatSession as ChatSession
+    from glm2.chat_tokenizer import ChatTokenizer as ChatTokenizer
     from glm2.config import CheckpointConfig as CheckpointConfig
     from glm2.config import read_checkpoint_config as read_checkpoint_config
     from glm2.generate import stream_tokens as stream_tokens
     from glm2.model import GLM2Model as GLM2Model
+    from glm2.pretrained import ChatGLM as ChatGLM
     from glm2.prompt import Message as Message
     from glm2.prompt import build_prompt as build_prompt
     from glm2.sampling import Sampler as Sampler
     from glm2.sampling import SamplingParams as SamplingParams
+    from glm2.streaming import TextIteratorStreamer as TextIteratorStreamer
+    from glm2.streaming import TextStreamer as TextStreamer
     from glm2.tokenizer import StreamDecoder as StreamDecoder
     from glm2.tokenizer import load_tokenizer as load_tokenizer
     from glm2.weights import load_weights as load_weights
@@ -24,7 +32,11 @@ if TYPE_CHECKING:
 
 # Imported on first use: `import glm2` stays fast and needs no MindSpore.
 _HOMES = {
+    "AutoModel": "glm2.auto",
+    "AutoTokenizer": "glm2.auto",
+    "ChatGLM": "glm2.pretrained",
     "ChatSession": "glm2.chat",
+    "ChatTokenizer": "glm2.chat_tokenizer",
     "CheckpointConfig": "glm2.config",
     "GLM2Config": "glm2_reference.config",
     "GLM2Model": "glm2.model",
@@ -32,7 +44,11 @@ _HOMES = {
     "Sampler": "glm2.sampling",
     "SamplingParams": "glm2.sampling",
     "StreamDecoder": "glm2.tokenizer",
+    "TextIteratorStreamer": "glm2.streaming",
+    "TextStreamer": "glm2.streaming",
     "build_prompt": "glm2.prompt",
+    "fill_blanks": "glm2.blank_filling",
+    "generate_batch": "glm2.batch",
     "load_tokenizer": "glm2.tokenizer",
     "load_weights": "glm2.weights",
     "read_checkpoint_config": "glm2.config",

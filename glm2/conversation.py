@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from glm2.beam_search import BeamParams, beam_search
@@ -11,7 +11,7 @@ from glm2.chat_tokenizer import ChatTokenizer
 from glm2.generate import check_lengths, stream_tokens
 from glm2.kv_cache import KVCache
 from glm2.model import GLM2Model
-from glm2.prompt import Message, build_continuation, build_prompt
+from glm2.prompt import Message, build_continuation, build_prompt, read_history
 from glm2.response import clean_response, process_response
 from glm2.sampling import Sampler, SamplingParams
 from glm2.tokenizer import StreamDecoder
@@ -53,11 +53,11 @@ class Turn:
     @property
     def round_number(self) -> int:
         """Number of this round in ChatGLM2, from 1."""
-        return 1 + sum(message.role == "assistant" for message in history_messages(self.history))
+        return 1 + sum(message.role == "assistant" for message in read_history(self.history))
 
     def prompt(self) -> list[int]:
         """Encode the whole conversation."""
-        messages = [*history_messages(self.history), self.query]
+        messages = [*read_history(self.history), self.query]
         return build_prompt(self.tokenizer.tokenizer, messages, self.tokenizer.chat_format)
 
     def continuation(self) -> list[int]:
@@ -159,30 +159,6 @@ def _beam_turn(
     for token in made.ids:
         answer.push(token)
     return Answer(*_with_turn(turn, answer.text, final=True), None)
-
-
-def history_messages(history: Sequence[Any]) -> list[Message]:
-    """Turn either form of a history into messages.
-
-    Raises
-    ------
-    ValueError
-        If an entry is neither a pair of strings nor a dict with ``role`` and ``content``.
-    """
-    messages = []
-    for index, entry in enumerate(history):
-        match entry:
-            case (str(question), str(answer)):
-                messages += [Message("user", question), Message("assistant", answer)]
-            case {"role": str(), "content": str()}:
-                messages.append(Message.from_dict(entry))
-            case _:
-                msg = (
-                    f"history entry {index} is {entry!r}; expected (question, answer) or a dict "
-                    "with role and content"
-                )
-                raise ValueError(msg)
-    return messages
 
 
 def _with_turn(turn: Turn, text: str, *, final: bool) -> tuple[Any, list[Any]]:

@@ -407,7 +407,7 @@ def _lists(name: str, value: Any) -> tuple[list[list[int]], bool]:
     """Turn a list, array or tensor of ids into lists of int."""
     value = value.asnumpy() if hasattr(value, "asnumpy") else value
     value = value.tolist() if isinstance(value, np.ndarray) else list(value)
-    nested = bool(value) and not isinstance(value[0], int | np.integer)
+    nested = bool(value) and isinstance(value[0], list | tuple | np.ndarray)
     rows = (
         [row.tolist() if isinstance(row, np.ndarray) else list(row) for row in value]
         if nested

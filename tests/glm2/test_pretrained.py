@@ -1,0 +1,460 @@
+"""ChatGLM as its users call it: generate, logits, chat, stream_chat, and the two Auto classes."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import sentencepiece
+
+pytest.importorskip("mindspore", reason="needs MindSpore")
+pytest.importorskip("glm2_ops", reason="needs the compiled operators")
+
+import mindspore as ms
+
+import glm2
+from glm2.batch import generate_batch
+from glm2.generate import ContextLengthError
+from glm2.sampling import Sampler, SamplingParams
+from glm2.streaming import TextStreamer
+from glm2.weights import save_weights
+from glm2_reference import GLM2Config
+from glm2_reference import GLM2Model as ReferenceModel
+from glm2_reference import generate as reference_generate
+from glm2_reference.testing import random_weights
+
+pytestmark = pytest.mark.mindspore
+
+TEXT = (
+    "the quick brown fox jumps over the lazy dog 0 1 2 3 4 5 6 7 8 9 Round [ ] 问 答 你 好 : ? !\n"
+)
+CONFIG = GLM2Config(
+    num_layers=2,
+    hidden_size=64,
+    ffn_hidden_size=96,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=32,
+    vocab_size=400,
+    seq_length=512,
+    norm_eps=1e-5,
+    add_qkv_bias=True,
+)
+NAMES = {"chatglm2": "THUDM/chatglm2-6b", "chatglm3": "THUDM/chatglm3-6b"}
+
+
+def saved(folder, *, family, seed=3, dtype="float32"):
+    """Write a small checkpoint with a tokenizer of its own."""
+    weights = random_weights(CONFIG, np.random.default_rng(seed))
+    fields = {"_name_or_path": NAMES[family], "eos_token_id": 2, "pad_token_id": 0}
+    save_weights(folder, CONFIG, weights, dtype=dtype, fields=fields)
+    corpus = folder / "corpus.txt"
+    corpus.write_text(TEXT * 20, encoding="utf-8")
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(corpus),
+        model_prefix=str(folder / "tokenizer"),
+        vocab_size=330,
+        model_type="bpe",
+        byte_fallback=True,
+        character_coverage=1.0,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        minloglevel=2,
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """One checkpoint a family."""
+    return {family: saved(tmp_path_factory.mktemp(family), family=family) for family in NAMES}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cache_of_its_own(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GLM2_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def opened(folders):
+    return {
+        family: (
+            glm2.AutoModel.from_pretrained(folder, cache_dtype="float32", trust_remote_code=True),
+            glm2.AutoTokenizer.from_pretrained(folder, trust_remote_code=True),
+        )
+        for family, folder in folders.items()
+    }
+
+
+@pytest.fixture
+def chatglm2(opened):
+    return opened["chatglm2"]
+
+
+@pytest.fixture
+def chatglm3(opened):
+    return opened["chatglm3"]
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return ReferenceModel(CONFIG, random_weights(CONFIG, np.random.default_rng(3)))
+
+
+@pytest.mark.parametrize("family", NAMES)
+def test_the_lectures_snippet(opened, family):
+    model, tokenizer = opened[family]
+    prompt = tokenizer.build_prompt("the quick fox?")
+    input_ids = tokenizer([prompt])["input_ids"]
+    outputs = model.generate(input_ids, max_length=60)
+    text = tokenizer.decode(outputs)[0]
+    assert isinstance(text, str)
+    assert outputs[0][: len(input_ids[0])] == input_ids[0]
+    assert len(input_ids[0]) < len(outputs[0]) <= 60
+
+
+def test_generate_returns_prompt_and_continuation(chatglm2, reference):
+    model, _ = chatglm2
+    ids = [5, 6, 7, 8]
+    wanted = reference_generate(reference, ids, max_new_tokens=30, stop_ids=(2,))
+    assert model.generate(ids, max_new_tokens=30, do_sample=False) == ids + wanted
+    assert model.generate(np.array(ids), max_new_tokens=30) == ids + wanted
+    assert model.generate([ids], max_new_tokens=30) == [ids + wanted]
+    assert model.generate(ms.Tensor([ids]), max_new_tokens=30) == [ids + wanted]
+    stop = wanted[4]
+    ended = ids + wanted[: wanted.index(stop) + 1]
+    assert model.generate(ids, max_new_tokens=30, eos_token_id=stop) == ended
+    assert model.generate(ids, max_new_tokens=30, eos_token_id=[399, stop]) == ended
+    assert list(model.stream_generate(ids, max_new_tokens=30, eos_token_id=stop)) == ended[4:-1]
+
+
+def test_logits_of_all_positions(chatglm2, reference):
+    model, _ = chatglm2
+    ids = list(range(50))
+    wanted = reference.forward(np.array(ids))
+    for given in (ids, [ids], np.array(ids), ms.Tensor(ids)):
+        got = model.logits(given)
+        assert (got.dtype, got.shape) == (np.float32, (50, CONFIG.vocab_size))
+        assert np.abs(got - wanted).max() / np.abs(wanted).max() < 1e-4
+    assert model.config == CONFIG
+
+
+def test_padding_of_either_side_makes_no_difference(chatglm2):
+    model, tokenizer = chatglm2
+    texts = ["the quick brown fox", "dog", "jumps over the lazy dog 0 1 2"]
+    alone = [model.generate(tokenizer(text)["input_ids"], max_new_tokens=12) for text in texts]
+    for side in ("left", "right"):
+        for kind in (None, "np", "ms"):
+            encoded = tokenizer(texts, padding=True, padding_side=side, return_tensors=kind)
+            mask = encoded["attention_mask"]
+            assert (
+                model.generate(encoded["input_ids"], attention_mask=mask, max_new_tokens=12)
+                == alone
+            )
+            assert model.generate(encoded["input_ids"], max_new_tokens=12) == alone
+    assert model.generate(tokenizer(texts)["input_ids"], max_new_tokens=12) == alone
+
+
+def test_sampling_repeats_and_does_not_depend_on_the_batch(chatglm2):
+    model, _ = chatglm2
+    rows = [[5, 6, 7], [8, 9]]
+    options = {"do_sample": True, "temperature": 1.5, "top_p": 0.9, "seed": 7, "max_new_tokens": 15}
+    made = model.generate(rows, **options)
+    assert made == [model.generate(row, **options) for row in rows]
+    assert made != model.generate(rows, **options | {"seed": 8})
+
+
+def test_beams(chatglm2):
+    model, _ = chatglm2
+    rows = [[5, 6, 7], [8, 9]]
+    options = {"num_beams": 3, "length_penalty": 0.5, "max_new_tokens": 10}
+    made = model.generate(rows, **options)
+    assert made == [model.generate(row, **options) for row in rows]
+    assert len({tuple(made[0]), tuple(model.generate(rows[0], max_new_tokens=10))}) == 2
+
+
+def test_streamer_gets_every_new_token(chatglm2):
+    model, tokenizer = chatglm2
+
+    class Recorder:
+        def __init__(self):
+            self.ids, self.ended = [], 0
+
+        def put(self, token_ids):
+            self.ids += token_ids
+
+        def end(self):
+            self.ended += 1
+
+    streamer = Recorder()
+    ids = tokenizer("the lazy dog")["input_ids"]
+    whole = model.generate(ids, max_new_tokens=9, streamer=streamer, eos_token_id=())
+    assert (streamer.ids, streamer.ended) == (whole[len(ids) :], 1)
+    pieces = []
+    model.generate(
+        ids,
+        max_new_tokens=9,
+        eos_token_id=(),
+        streamer=TextStreamer(tokenizer.tokenizer, pieces.append),
+    )
+    assert "".join(pieces).rstrip("\ufffd") in tokenizer.decode(streamer.ids)
+
+
+def test_stop_strings_end_the_answer(chatglm2):
+    model, tokenizer = chatglm2
+    ids = tokenizer("fox")["input_ids"]
+    whole = model.generate(ids, max_new_tokens=60, eos_token_id=())
+    text = tokenizer.tokenizer.decode(whole[len(ids) :])
+    stop = next(
+        text[i : i + 2]
+        for i in range(8, 40)
+        if text[i : i + 2].isascii() and len(text[i : i + 2].strip()) == 2
+    )
+    cut = model.generate(
+        ids, max_new_tokens=60, eos_token_id=(), stop_strings=[stop], tokenizer=tokenizer
+    )
+    assert cut == whole[: len(cut)]
+    assert stop in tokenizer.tokenizer.decode(cut[len(ids) :])
+    assert stop not in tokenizer.tokenizer.decode(cut[len(ids) : -1])
+
+
+WRONG = {
+    "empty": (lambda m, _: m.generate([]), ValueError, "the prompt is empty"),
+    "empty row": (lambda m, _: m.generate([[1], []]), ValueError, "prompt 1: the prompt is empty"),
+    "text": (
+        lambda m, _: m.generate("hello"),
+        TypeError,
+        "input_ids holds 'h'; expected token ids",
+    ),
+    "floats": (lambda m, _: m.generate(np.ones(3)), TypeError, r"input_ids holds 1\.0; expected"),
+    "too deep": (lambda m, _: m.generate([[[1]]]), TypeError, r"input_ids holds \[1\]; expected"),
+    "unknown id": (
+        lambda m, _: m.generate([1, 400]),
+        ValueError,
+        "ids holds 400; the vocabulary has ids 0 to 399",
+    ),
+    "too long": (
+        lambda m, _: m.generate([1] * 600),
+        ContextLengthError,
+        r"the prompt has 600 tokens and the context holds 512 \(the model's seq_length is 512\)",
+    ),
+    "longer than max_length": (
+        lambda m, _: m.generate([1] * 30, max_length=20),
+        ContextLengthError,
+        "the prompt has 30 tokens and the context holds 20",
+    ),
+    "max_length": (
+        lambda m, _: m.generate([1], max_length=513),
+        ValueError,
+        "max_length is 513; the model's seq_length allows 1 to 512",
+    ),
+    "max_new_tokens": (
+        lambda m, _: m.generate([1], max_new_tokens=0),
+        ValueError,
+        "max_new_tokens is 0",
+    ),
+    "mask": (
+        lambda m, _: m.generate([[1, 2]], attention_mask=[[1]]),
+        ValueError,
+        "attention_mask is not shaped as input_ids",
+    ),
+    "temperature": (
+        lambda m, _: m.generate([1], do_sample=True, temperature=-1.0),
+        ValueError,
+        r"temperature is -1\.0",
+    ),
+    "stop strings": (
+        lambda m, _: m.generate([1], stop_strings=["x"]),
+        ValueError,
+        "stop_strings need the tokenizer",
+    ),
+    "streamer of a batch": (
+        lambda m, t: m.generate([[1], [2]], streamer=TextStreamer(t.tokenizer)),
+        ValueError,
+        "input_ids holds 2 texts; a streamer takes one",
+    ),
+    "streamer of beams": (
+        lambda m, t: m.generate([1], num_beams=2, streamer=TextStreamer(t.tokenizer)),
+        ValueError,
+        "num_beams is 2; a streamer and stop_strings need one beam",
+    ),
+    "logits of a batch": (lambda m, _: m.logits([[1], [2]]), ValueError, "ids holds 2 texts"),
+    "stream of a batch": (lambda m, _: m.stream_generate([[1], [2]]), ValueError, "holds 2 texts"),
+    "chat option": (
+        lambda m, t: m.chat(t, "hi", temprature=1),
+        TypeError,
+        "unknown options temprature; there are max_length",
+    ),
+    "history": (
+        lambda m, t: m.chat(t, "hi", ["hi"]),
+        ValueError,
+        r"an entry 'hi'; expected \(question, answer\), or a dict",
+    ),
+    "chat too long": (
+        lambda m, t: m.chat(t, "fox " * 600),
+        ContextLengthError,
+        r"the prompt has \d+ tokens and the context holds 512",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_calls_are_clear_errors_and_the_next_call_works(chatglm2, name):
+    call, error, message = WRONG[name]
+    with pytest.raises(error, match=message):
+        call(*chatglm2)
+    assert len(chatglm2[0].generate([1, 2], max_new_tokens=1)) == 3
+
+
+def test_chatglm2_chat_and_history(chatglm2):
+    model, tokenizer = chatglm2
+    options = {"do_sample": False, "max_new_tokens": 12}
+    first, history = model.chat(tokenizer, "the fox?", history=[], **options)
+    assert history == [("the fox?", first)]
+    second, longer = model.chat(tokenizer, "and the dog?", history=history, **options)
+    assert longer == [("the fox?", first), ("and the dog?", second)]
+    assert history == [("the fox?", first)]  # not changed
+    prompt = tokenizer(tokenizer.build_prompt("and the dog?", history))["input_ids"]
+    answer = model.generate(prompt, max_new_tokens=12)[len(prompt) :]
+    assert tokenizer.decode(answer).strip() == second
+
+
+def test_chatglm3_chat_and_history(chatglm3):
+    model, tokenizer = chatglm3
+    history = [{"role": "system", "content": "be the fox"}]
+    options = {"do_sample": False, "max_new_tokens": 12, "repetition_penalty": 1.0}
+    answer, longer = model.chat(tokenizer, "who?", history=history, **options)
+    assert longer[:2] == [history[0], {"role": "user", "content": "who?"}]
+    assert longer[-1]["role"] == "assistant"
+    assert history == [{"role": "system", "content": "be the fox"}]
+    _, more = model.chat(tokenizer, "sunny", history=longer, role="observation", **options)
+    assert more[len(longer)] == {"role": "observation", "content": "sunny"}
+    beams, _ = model.chat(tokenizer, "who?", history=history, num_beams=2, **options)
+    assert isinstance(beams, (str, dict))
+    assert answer is not None
+
+
+@pytest.mark.parametrize("family", NAMES)
+def test_stream_chat_grows_to_what_chat_answers(opened, family):
+    model, tokenizer = opened[family]
+    options = {"do_sample": False, "max_new_tokens": 20, "repetition_penalty": 1.0}
+    steps = list(model.stream_chat(tokenizer, "the fox?", **options))
+    assert steps[-1] == model.chat(tokenizer, "the fox?", **options)
+    texts = [response for response, _ in steps if isinstance(response, str)]
+    for text, longer in zip(texts, texts[1:], strict=False):
+        assert longer.startswith(text.rstrip())  # what was shown is never taken back
+
+
+def test_stream_chat_with_past_key_values_feeds_only_what_is_new(chatglm2, reference):
+    """The published form: exactly the cached ids, then the new round without its first piece."""
+    model, tokenizer = chatglm2
+    options = {"do_sample": False, "max_new_tokens": 10, "return_past_key_values": True}
+    *_, (first, history, past) = model.stream_chat(tokenizer, "fox?", **options)
+    opening = tokenizer(tokenizer.build_prompt("fox?"))["input_ids"]
+    assert past.ids[: len(opening)] == opening
+    before = list(past.ids)
+    *_, (second, _, past) = model.stream_chat(
+        tokenizer, "dog?", history, past_key_values=past, **options
+    )
+    text = "\n\n[Round 2]\n\n问：dog?\n\n答："  # noqa: RUF001
+    new = tokenizer.encode(text, add_special_tokens=False)[1:]
+    assert past.ids[: len(before) + len(new)] == before + new
+    wanted = reference_generate(reference, before + new, max_new_tokens=10, stop_ids=(2,))
+    answer = [token for token in wanted if token != 2]
+    assert past.ids[len(before) + len(new) :] == answer
+    assert second == tokenizer.decode(answer).rstrip("\ufffd").strip()
+    # A whole conversation encoded anew has another piece between the rounds.
+    anew = tokenizer(tokenizer.build_prompt("dog?", [("fox?", first)]))["input_ids"]
+    assert anew != before + new
+
+
+def test_past_key_values_of_an_interrupted_answer_go_on(chatglm3):
+    model, tokenizer = chatglm3
+    options = {"do_sample": False, "max_new_tokens": 10, "return_past_key_values": True}
+    stream = model.stream_chat(tokenizer, "fox?", **options)
+    for _ in range(3):
+        _, history, past = next(stream)
+    stream.close()
+    assert past.cache.length < len(past.ids)  # the last token has not been read yet
+    ids = list(past.ids)
+    *_, (_, _, past) = model.stream_chat(
+        tokenizer, "dog?", history, past_key_values=past, **options
+    )
+    assert past.ids[: len(ids)] == ids
+    follow = past.ids[len(ids)]
+    assert follow == tokenizer.get_command("<|user|>")
+    logits = model.logits(past.ids[:-1])
+    assert int(logits[-1].argmax()) == past.ids[-1] or len(past.ids) == len(ids)
+
+
+def test_fill_blanks_reads_both_ways_and_fills_in_order(chatglm2, reference):
+    model, tokenizer = chatglm2
+    text = "the [MASK] fox jumps over the [gMASK] dog"
+    filled = glm2.fill_blanks(model, tokenizer, text, max_new_tokens=6)
+    part_a = tokenizer.encode_blanks(text)
+    start, end = (tokenizer.get_command(name) for name in ("sop", "eop"))
+    ids = [*part_a]
+    wanted = []
+    for _ in range(2):
+        ids.append(start)
+        new = []
+        for _ in range(6):
+            token = int(
+                reference.forward(np.array([*ids, *new]), prefix_len=len(part_a))[-1].argmax()
+            )
+            if token in (end, 2):
+                break
+            new.append(token)
+        ids += new
+        wanted.append(tokenizer.tokenizer.decode(new))
+    assert filled.fills == wanted
+    assert filled.text == text.replace("[MASK]", wanted[0]).replace("[gMASK]", wanted[1])
+    with pytest.raises(ValueError, match="has no blank"):
+        glm2.fill_blanks(model, tokenizer, "nothing here")
+    generated = model.generate(
+        [*part_a, start], prefix_len=len(part_a), max_new_tokens=6, eos_token_id=[end, 2]
+    )
+    assert tokenizer.tokenizer.decode(generated[len(part_a) + 1 :]) == wanted[0]
+
+
+def test_generate_of_a_batch_is_generate_batch(chatglm2):
+    model, _ = chatglm2
+    rows = [[4, 5], [6]]
+    params = SamplingParams(temperature=0.0)
+    made = generate_batch(
+        model.model, rows, [Sampler(params) for _ in rows], stop_ids={2}, max_new_tokens=8
+    )
+    got = model.generate(rows, max_new_tokens=8)
+    assert [r[len(p) :] for r, p in zip(got, rows, strict=True)] == [
+        [*m.ids, *([m.stop_id] if m.stop_id is not None else [])] for m in made
+    ]
+
+
+def test_tuned_prefix_loads_beside_the_model(folders, tmp_path, chatglm2):
+    """A folder that holds the prefix encoder alone, as P-tuning saves it."""
+    kv_size = 2 * CONFIG.num_layers * CONFIG.num_kv_heads * CONFIG.head_dim
+    rng = np.random.default_rng(1)
+    tensors = {
+        "transformer.prefix_encoder.embedding.weight": rng.standard_normal((4, kv_size)).astype(
+            np.float32
+        )
+    }
+    from safetensors.numpy import save_file
+
+    save_file(tensors, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"pre_seq_len": 4}))
+    tuned = glm2.ChatGLM.from_pretrained(
+        folders["chatglm2"], prefix_encoder=tmp_path, cache_dtype="float32"
+    )
+    plain, _ = chatglm2
+    assert np.abs(tuned.logits([5, 6, 7]) - plain.logits([5, 6, 7])).max() > 0.1
+    assert tuned.generate([[5, 6], [7]], max_new_tokens=5) == [
+        tuned.generate([5, 6], max_new_tokens=5),
+        tuned.generate([7], max_new_tokens=5),
+    ]
+    with pytest.raises(ContextLengthError, match="the context holds 512"):
+        tuned.generate([1] * 512)
+    assert len(tuned.generate([1] * 511, max_new_tokens=5)) == 512  # the prefix takes no room
