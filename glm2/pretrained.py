@@ -18,13 +18,12 @@ from glm2.conversation import Answer, PastKeyValues, Turn, run_turn
 from glm2.demo import cache_folder
 from glm2.generate import stream_tokens
 from glm2.hub import find_checkpoint
+from glm2.input_ids import id_rows
 from glm2.model import GLM2Model
 from glm2.prompt import Message, stop_ids
 from glm2.sampling import Sampler, SamplingParams
 from glm2.streaming import Streamer, TextStream
 from glm2_reference.config import GLM2Config
-
-PAD_ID = 0  # pad_token_id of both families
 
 
 class ChatGLM:
@@ -107,7 +106,7 @@ class ChatGLM:
         -------
         logits : float32, (T, vocab_size)
         """
-        rows, _ = _rows(ids, None)
+        rows, _ = id_rows(ids, None)
         if len(rows) != 1:
             msg = f"ids holds {len(rows)} texts; logits takes one at a time"
             raise ValueError(msg)
@@ -177,7 +176,7 @@ class ChatGLM:
         ValueError, TypeError
             If an argument is wrong.
         """
-        rows, nested = _rows(input_ids, attention_mask)
+        rows, nested = id_rows(input_ids, attention_mask)
         sampling = SamplingParams(
             temperature=temperature if do_sample else 0.0,
             top_k=top_k,
@@ -245,7 +244,7 @@ class ChatGLM:
 
         Greedy unless ``sampling`` is given; the rest as `generate` takes it.
         """
-        rows, _ = _rows(input_ids, None)
+        rows, _ = id_rows(input_ids, None)
         if len(rows) != 1:
             msg = f"input_ids holds {len(rows)} texts; stream_generate takes one"
             raise ValueError(msg)
@@ -386,45 +385,6 @@ class ChatGLM:
         if eos_token_id is None:
             return frozenset(self.checkpoint.eos_token_ids)
         return frozenset([eos_token_id] if isinstance(eos_token_id, int) else eos_token_id)
-
-
-def _rows(input_ids: Any, attention_mask: Any) -> tuple[list[list[int]], bool]:
-    """Return one list of ids a text, without padding, and whether ``input_ids`` were nested."""
-    rows, nested = _lists("input_ids", input_ids)
-    if attention_mask is not None:
-        masks, _ = _lists("attention_mask", attention_mask)
-        if [len(mask) for mask in masks] != [len(row) for row in rows]:
-            msg = "attention_mask is not shaped as input_ids; pass the mask that came with them"
-            raise ValueError(msg)
-        return [
-            [token for token, keep in zip(row, mask, strict=True) if keep]
-            for row, mask in zip(rows, masks, strict=True)
-        ], nested
-    return ([_unpadded(row) for row in rows] if len(rows) > 1 else rows), nested
-
-
-def _lists(name: str, value: Any) -> tuple[list[list[int]], bool]:
-    """Turn a list, array or tensor of ids into lists of int."""
-    value = value.asnumpy() if hasattr(value, "asnumpy") else value
-    value = value.tolist() if isinstance(value, np.ndarray) else list(value)
-    nested = bool(value) and isinstance(value[0], list | tuple | np.ndarray)
-    rows = (
-        [row.tolist() if isinstance(row, np.ndarray) else list(row) for row in value]
-        if nested
-        else [value]
-    )
-    for row in rows:
-        for token in row:
-            if not isinstance(token, int | np.integer) or isinstance(token, bool):
-                msg = f"{name} holds {token!r}; expected token ids, (T,) or (B, T)"
-                raise TypeError(msg)
-    return [[int(token) for token in row] for row in rows], nested
-
-
-def _unpadded(row: list[int]) -> list[int]:
-    """Take padding off either end; no text holds its id, for bytes stand for unknown characters."""
-    kept = [index for index, token in enumerate(row) if token != PAD_ID]
-    return row[kept[0] : kept[-1] + 1] if kept else []
 
 
 def _watchers(

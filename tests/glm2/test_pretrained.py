@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
@@ -344,7 +345,7 @@ def test_stream_chat_grows_to_what_chat_answers(opened, family):
     steps = list(model.stream_chat(tokenizer, "the fox?", **options))
     assert steps[-1] == model.chat(tokenizer, "the fox?", **options)
     texts = [response for response, _ in steps if isinstance(response, str)]
-    for text, longer in zip(texts, texts[1:], strict=False):
+    for text, longer in itertools.pairwise(texts):
         assert longer.startswith(text.rstrip())  # what was shown is never taken back
 
 

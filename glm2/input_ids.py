@@ -1,0 +1,68 @@
+"""Token ids as users pass them: lists, arrays, tensors, padded or not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+PAD_ID = 0  # pad_token_id of both families
+
+
+def id_rows(input_ids: Any, attention_mask: Any) -> tuple[list[list[int]], bool]:
+    """Bring token ids of any form into lists.
+
+    Parameters
+    ----------
+    input_ids : integers, (T,) or (B, T), or a list of lists of any lengths
+        A list, numpy array or MindSpore tensor.
+    attention_mask : integers, shaped as input_ids, or None
+        Tokens whose mask is 0 are left out. None leaves out id 0 at either end of a row of a batch.
+
+    Returns
+    -------
+    rows : list of lists of int
+        One a text, without padding.
+    nested : bool
+        Whether ``input_ids`` were a batch.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the mask is shaped otherwise, or something is no token id.
+    """
+    rows, nested = _lists("input_ids", input_ids)
+    if attention_mask is not None:
+        masks, _ = _lists("attention_mask", attention_mask)
+        if [len(mask) for mask in masks] != [len(row) for row in rows]:
+            msg = "attention_mask is not shaped as input_ids; pass the mask that came with them"
+            raise ValueError(msg)
+        return [
+            [token for token, keep in zip(row, mask, strict=True) if keep]
+            for row, mask in zip(rows, masks, strict=True)
+        ], nested
+    return ([_unpadded(row) for row in rows] if len(rows) > 1 else rows), nested
+
+
+def _lists(name: str, value: Any) -> tuple[list[list[int]], bool]:
+    """Turn a list, array or tensor of ids into lists of int."""
+    value = value.asnumpy() if hasattr(value, "asnumpy") else value
+    value = value.tolist() if isinstance(value, np.ndarray) else list(value)
+    nested = bool(value) and isinstance(value[0], list | tuple | np.ndarray)
+    rows = (
+        [row.tolist() if isinstance(row, np.ndarray) else list(row) for row in value]
+        if nested
+        else [value]
+    )
+    for row in rows:
+        for token in row:
+            if not isinstance(token, int | np.integer) or isinstance(token, bool):
+                msg = f"{name} holds {token!r}; expected token ids, (T,) or (B, T)"
+                raise TypeError(msg)
+    return [[int(token) for token in row] for row in rows], nested
+
+
+def _unpadded(row: list[int]) -> list[int]:
+    """Take padding off either end; no text holds its id, for bytes stand for unknown characters."""
+    kept = [index for index, token in enumerate(row) if token != PAD_ID]
+    return row[kept[0] : kept[-1] + 1] if kept else []
