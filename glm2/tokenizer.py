@@ -84,12 +84,13 @@ class ChatGLMTokenizer:
         model = Path(model_file).read_bytes()
         try:
             self._pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
-        except (RuntimeError, OSError) as error:
+            self._num_pieces: int = self._pieces.get_piece_size()
+            self._pieces.id_to_piece(list(range(self._num_pieces)))  # all of them are UTF-8
+        except (RuntimeError, OSError, ValueError) as error:
             msg = (
                 f"{model_file} is not a SentencePiece model ({error}); fetch tokenizer.model again"
             )
             raise ValueError(msg) from error
-        self._num_pieces: int = self._pieces.get_piece_size()
         self._special_ids = {
             name: self._num_pieces + index for index, name in enumerate(SPECIAL_TOKENS)
         }
