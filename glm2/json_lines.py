@@ -21,13 +21,18 @@ class Request:
         The prompt.
     label : object
         The line's ``id``, returned with the answer; None where it has none.
+    is_chat : bool
+        Whether the answer is a turn of a conversation, and not the rest of a text.
     """
 
     ids: list[int]
     label: Any
+    is_chat: bool
 
 
-def parse_request(line: str, tokenizer: ChatTokenizer) -> Request:
+def parse_request(
+    line: str, tokenizer: ChatTokenizer, default_system: str | None = None
+) -> Request:
     """Read one line.
 
     Parameters
@@ -37,6 +42,8 @@ def parse_request(line: str, tokenizer: ChatTokenizer) -> Request:
         conversation of objects with ``role`` and ``content``; ``text``, to be continued as it is;
         ``ids``, token ids. ``id`` may be anything.
     tokenizer : ChatTokenizer
+    default_system : str, optional
+        System message in front of a ``prompt``.
 
     Raises
     ------
@@ -60,10 +67,14 @@ def parse_request(line: str, tokenizer: ChatTokenizer) -> Request:
             f"them, and id if you like{extra}"
         )
         raise ValueError(msg)
-    return Request(_prompt_ids(forms[0], fields[forms[0]], tokenizer), fields.get("id"))
+    form = forms[0]
+    ids = _prompt_ids(form, fields[form], tokenizer, default_system)
+    return Request(ids, fields.get("id"), form in ("prompt", "messages"))
 
 
-def _prompt_ids(form: str, value: Any, tokenizer: ChatTokenizer) -> list[int]:
+def _prompt_ids(
+    form: str, value: Any, tokenizer: ChatTokenizer, default_system: str | None
+) -> list[int]:
     """Encode one of the forms."""
     if form == "ids":
         if not isinstance(value, list) or not all(type(token) is int for token in value):
@@ -79,5 +90,6 @@ def _prompt_ids(form: str, value: Any, tokenizer: ChatTokenizer) -> list[int]:
         msg = f"{form} is {value!r}; expected a text that is not empty"
         raise ValueError(msg)
     if form == "prompt":
-        return list(tokenizer.apply_chat_template([{"role": "user", "content": value}]))
+        system = [{"role": "system", "content": default_system}] if default_system else []
+        return list(tokenizer.apply_chat_template([*system, {"role": "user", "content": value}]))
     return tokenizer.encode(value)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from glm2.commands._environment import Check, guarded
 from glm2.config import CheckpointConfig, read_checkpoint_config
 from glm2.memory import available_bytes
@@ -104,12 +106,14 @@ def _fits(checkpoint: CheckpointConfig) -> Check:
     from glm2.weights import load_weights
 
     config = checkpoint.config
-    copies = copied_bytes(config, load_weights(checkpoint.folder, config))
+    weights = load_weights(checkpoint.folder, config)
+    used = sum(array.nbytes for array in weights.values() if array.dtype == np.float32)
+    used += copied_bytes(config, weights)  # the others
     per_token = 2 * 2 * config.num_layers * config.num_kv_heads * config.head_dim  # float16
     cache = per_token * checkpoint.max_length
-    needed = copies + cache + _ACTIVATION_BYTES
+    needed = used + cache + _ACTIVATION_BYTES
     parts = (
-        f"needs about {needed / 1e9:.1f} GB: {copies / 1e9:.1f} of weights widened to float32, "
+        f"needs about {needed / 1e9:.1f} GB: {used / 1e9:.1f} of weights in float32, "
         f"{cache / 1e9:.2f} of K/V cache at {checkpoint.max_length} tokens ({per_token} bytes a "
         f"token), {_ACTIVATION_BYTES / 1e9:.0f} of everything else"
     )

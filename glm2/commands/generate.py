@@ -128,23 +128,34 @@ def _answer(job: _Job, batch: list[tuple[int, str]]) -> list[dict[str, Any]]:
     """Answer some lines together; what one of them gets wrong is no other's error."""
     from glm2.generate import check_ids, check_lengths
     from glm2.json_lines import parse_request
+    from glm2.response import clean_response
 
     answers: dict[int, dict[str, Any]] = {}
     prompts: dict[int, list[int]] = {}
-    limit, config = job.model.checkpoint.max_length, job.model.config
+    turns = set()
+    checkpoint, config = job.model.checkpoint, job.model.config
     for number, line in batch:
         answers[number] = {"index": number}
         try:
-            request = parse_request(line, job.tokenizer)
+            request = parse_request(line, job.tokenizer, checkpoint.default_system)
             if request.label is not None:
                 answers[number]["id"] = request.label
-            check_lengths(0, len(request.ids), limit, config.seq_length, job.max_new_tokens)
+            check_lengths(
+                0,
+                len(request.ids),
+                checkpoint.max_length,
+                config.seq_length,
+                job.max_new_tokens,
+            )
             check_ids(request.ids, config.vocab_size)
         except (ValueError, TypeError) as error:
             answers[number]["error"] = str(error)
         else:
             prompts[number] = request.ids
+            turns |= {number} if request.is_chat else set()
     for number, result in _complete(job, prompts).items():
+        if number in turns and "response" in result:
+            result["response"] = clean_response(result["response"])
         answers[number] |= result
     return list(answers.values())
 
