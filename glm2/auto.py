@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,7 @@ class AutoModel:
 
         ``trust_remote_code`` is accepted and means nothing: no code of a checkpoint is ever run.
         """
+        os.environ.setdefault("GLOG_v", "3")  # MindSpore warns on stderr about its own cache
         from glm2.pretrained import ChatGLM  # here, because it imports MindSpore: seconds
 
         options.pop("trust_remote_code", None)

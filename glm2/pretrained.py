@@ -26,6 +26,10 @@ from glm2.streaming import Streamer, TextStream
 from glm2_reference.config import GLM2Config
 
 
+# What the published chat methods sample with; top_k is the default of the library they call.
+_CHAT = SamplingParams(temperature=0.8, top_p=0.8, top_k=50)
+
+
 class ChatGLM:
     """A ChatGLM2 or ChatGLM3 checkpoint, ready to generate and to chat.
 
@@ -355,7 +359,8 @@ class ChatGLM:
         options: dict[str, Any],
     ) -> Iterator[Answer]:
         """Sort the options and run one turn."""
-        defaults, given = self.checkpoint.sampling, dict(options)
+        chatglm = self.checkpoint.chat_format != "chatml"
+        defaults, given = _CHAT if chatglm else self.checkpoint.sampling, dict(options)
         limit = given.pop("max_length", None) or self.checkpoint.max_length
         limits = {"max_length": limit, "max_new_tokens": given.pop("max_new_tokens", None) or limit}
         num_beams = given.pop("num_beams", 1)
