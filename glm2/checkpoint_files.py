@@ -61,17 +61,23 @@ def read_tensors(folder: str | Path) -> dict[str, AnyArray]:
 def _read_shards(
     folder: Path, index: Path, read: Callable[[Path], dict[str, AnyArray]]
 ) -> dict[str, AnyArray]:
-    """Read the files that an index names, and compare what they hold with it."""
+    """Read the files that an index names, and compare what they hold with it; one error for all."""
     tensors: dict[str, AnyArray] = {}
+    problems = []
     for path, names in _read_index(folder, index).items():
-        found = read(path)
+        try:
+            found = read(path)
+        except ValueError as error:
+            problems.append(str(error))
+            continue
         if set(found) != names:
-            msg = (
+            problems.append(
                 f"{path} does not hold what {index.name} says: {difference(names, found)}; fetch "
                 "both again"
             )
-            raise ValueError(msg)
         tensors.update(found)
+    if problems:
+        raise ValueError("\n".join(problems))
     return tensors
 
 
@@ -111,7 +117,7 @@ def _summary(names: Iterable[str]) -> str:
     """List names, those that differ in the layer alone as one."""
     layers: dict[str, list[str]] = defaultdict(list)
     for name in names:
-        match = re.match(r"(.*\.layers\.)(\d+)(\..*)", str(name), re.DOTALL)
+        match = re.match(r"(.*\.layers\.)(\d{1,9})(\..*)", str(name), re.DOTALL)
         key, layer = (f"{match[1]}{{}}{match[3]}", match[2]) if match else (str(name), "")
         layers[key].append(layer)
     parts = []

@@ -55,10 +55,7 @@ class Message:
         strings = [fields.get("role"), fields.get("content"), fields.get("metadata", "")]
         unknown = set(fields) - {"role", "content", "metadata", "tools"}
         if unknown or not all(isinstance(value, str) for value in strings):
-            msg = (
-                f"a message is {entry!r}; expected a dict with role and content, and where needed "
-                "metadata (strings) and tools"
-            )
+            msg = f"a message is {entry!r}; expected a dict with role and content, metadata, tools"
             raise ValueError(msg)
         message = cls(fields["role"], fields["content"], fields.get("metadata", ""))
         if "tools" not in fields:
@@ -69,7 +66,7 @@ class Message:
         try:
             tools = json.dumps(fields["tools"], indent=4, ensure_ascii=False)
         except (TypeError, ValueError, RecursionError) as error:
-            msg = f"the system message has tools that JSON cannot hold ({error}); pass their specs"
+            msg = f"the system message has tools that JSON cannot hold ({error}); pass plain data"
             raise ValueError(msg) from error
         return dataclasses.replace(message, content=f"{message.content}\n{tools}")
 
@@ -77,20 +74,18 @@ class Message:
 class Prompt(str):
     """A conversation as text to read, with the token ids that it really stands for.
 
-    `glm2.chat_tokenizer.ChatTokenizer` encodes it to ``token_ids``. What is cut out of it or joined
-    to it is plain text, in which names of roles are text as well.
+    `glm2.chat_tokenizer.ChatTokenizer` encodes it to them. What is cut out of it or joined to it is
+    plain text, in which names of roles are text as well.
     """
 
-    __slots__ = ("token_ids",)
-    token_ids: tuple[int, ...]
+    token_ids: tuple[int, ...] = ()
 
-    def __new__(cls, text: str, token_ids: Sequence[int]) -> Prompt:
-        prompt = super().__new__(cls, text)
+    @classmethod
+    def of(cls, text: str, token_ids: Sequence[int]) -> Prompt:
+        """Join a text and what it stands for."""
+        prompt = cls(text)
         prompt.token_ids = tuple(token_ids)
         return prompt
-
-    def __getnewargs__(self) -> tuple[Any, ...]:  # for copies and pickles
-        return str(self), self.token_ids
 
 
 def read_history(history: Sequence[Any]) -> list[Message]:

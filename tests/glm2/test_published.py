@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,16 @@ from glm2.beam_search import BeamParams, beam_search
 from glm2.model import GLM2Model
 from glm2.prefix_encoder import encode_prefix
 from glm2.sampling import Sampler, SamplingParams
+from glm2.weights import save_weights
 from glm2_reference import GLM2Config
 from glm2_reference import GLM2Model as ReferenceModel
 from glm2_reference.testing import random_weights
 
 pytestmark = pytest.mark.mindspore
+
+# Test modules are no package, so a helper beside them is loaded by its path.
+WRITER = Path(__file__).with_name("torch_writer.py")
+write_torch_file = runpy.run_path(str(WRITER))["write_torch_file"]
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CASES = ("chatglm2", "chatglm3", "mha")
@@ -94,6 +100,60 @@ def continued(model, prompts, *, max_new_tokens, sampling=GREEDY, stop_ids=(), *
 
 def test_logits_match_published(recorded):
     assert relative_error(recorded.model.logits(recorded["ids"]), recorded["logits"]) < 1e-4
+
+
+FORMS = ("safetensors", "sharded safetensors", "bin", "sharded bin")
+
+
+def save(folder, recorded, form):
+    """Write a case's weights in one of the published forms."""
+    fields = json.loads(str(recorded["fields"])) | {"eos_token_id": 2}
+    if form.endswith("safetensors"):
+        most = 30_000 if form.startswith("sharded") else 10**9
+        save_weights(
+            folder, recorded.config, recorded.weights, dtype="float32", max_shard_bytes=most
+        )
+    elif form == "bin":
+        write_torch_file(folder / "pytorch_model.bin", recorded.weights)
+    else:
+        files = {f"pytorch_model-{i}-of-3.bin": list(recorded.weights)[i::3] for i in range(3)}
+        for file_name, names in files.items():
+            tensors = {name: recorded.weights[name] for name in names}
+            write_torch_file(folder / file_name, tensors)
+        index = {"weight_map": {name: file for file, names in files.items() for name in names}}
+        (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    (folder / "config.json").write_text(json.dumps(fields))
+    return folder
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_checkpoint_of_every_form_matches_published(recorded, form, tmp_path):
+    model = GLM2Model.from_pretrained(save(tmp_path, recorded, form), cache_dtype="float32")
+    assert relative_error(model.logits(recorded["ids"]), recorded["logits"]) < 1e-4
+    names = {path.suffix for path in tmp_path.iterdir()}
+    assert names == {".json", ".safetensors" if "safetensors" in form else ".bin"}
+
+
+@pytest.mark.parametrize("beside", [True, False], ids=["beside", "in one folder"])
+@pytest.mark.parametrize("form", ["prefix", "projected_prefix"])
+def test_prefix_encoder_on_disk_matches_published(form, beside, tmp_path):
+    recorded = load("chatglm3")
+    tensors = recorded.prefix_encoder(projection=form == "projected_prefix")
+    tensors = {f"transformer.prefix_encoder.{name}": array for name, array in tensors.items()}
+    base, tuned = tmp_path / "base", tmp_path / "tuned"
+    base.mkdir()
+    tuned.mkdir()
+    save(base, recorded, "bin")
+    if beside:
+        write_torch_file(tuned / "pytorch_model.bin", tensors)
+    else:
+        write_torch_file(base / "pytorch_model.bin", recorded.weights | tensors)
+        fields = json.loads((base / "config.json").read_text()) | {"pre_seq_len": PRE_SEQ_LEN}
+        (base / "config.json").write_text(json.dumps(fields))
+    model = GLM2Model.from_pretrained(
+        base, cache_dtype="float32", prefix_encoder=tuned if beside else None
+    )
+    assert relative_error(model.logits(recorded["ids"]), recorded[f"{form}_logits"]) < 1e-4
 
 
 def test_reference_logits_match_published(recorded):
