@@ -25,7 +25,6 @@ from glm2.sampling import Sampler, SamplingParams
 from glm2.streaming import Streamer, TextStream
 from glm2_reference.config import GLM2Config
 
-
 # What the published chat methods sample with; top_k is the default of the library they call.
 _CHAT = SamplingParams(temperature=0.8, top_p=0.8, top_k=50)
 

@@ -19,6 +19,7 @@ import glm2.cli
 from glm2.chat_tokenizer import ChatTokenizer
 from glm2.commands import generate as command
 from glm2.commands._options import Opened
+from glm2.json_lines import Request, parse_request
 
 ANSWERS = {"hi": "你好 there", "colour": "red green blue", "nan": ""}
 
@@ -286,3 +287,13 @@ def test_a_pipe_is_answered_line_by_line():
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+def test_prompt_has_the_default_system_message(byte_tokenizer):
+    tokenizer = ChatTokenizer(byte_tokenizer, "chatglm3")
+    asked = parse_request('{"prompt": "hi", "id": 1}', tokenizer, "be kind")
+    turns = [{"role": "system", "content": "be kind"}, {"role": "user", "content": "hi"}]
+    assert asked == Request(tokenizer.apply_chat_template(turns), 1, is_chat=True)
+    conversation = parse_request(json.dumps({"messages": turns[1:]}), tokenizer, "be kind")
+    assert conversation.ids == tokenizer.apply_chat_template(turns[1:])
+    assert not parse_request('{"ids": [5]}', tokenizer).is_chat

@@ -23,6 +23,7 @@ from glm2.weights import save_weights
 from glm2_reference import GLM2Config
 from glm2_reference import GLM2Model as ReferenceModel
 from glm2_reference import generate as reference_generate
+from glm2_reference.config import published_tensor_shapes
 from glm2_reference.testing import random_weights
 
 pytestmark = pytest.mark.mindspore
@@ -336,6 +337,37 @@ def test_chatglm3_chat_and_history(chatglm3):
     beams, _ = model.chat(tokenizer, "who?", history=history, num_beams=2, **options)
     assert isinstance(beams, (str, dict))
     assert answer is not None
+
+
+@pytest.mark.parametrize("role", ["<|user|>", "<|observation|>", "</s>"])
+def test_roles_end_an_answer_and_never_show(folders, chatglm3, role):
+    """Weights that answer "fox" and then hand over to another role."""
+    _, tokenizer = chatglm3
+    fox = tokenizer.encode("fox", add_special_tokens=False)
+    end = 2 if role == "</s>" else tokenizer.get_command(role)
+    answer = [*tokenizer.encode("\n", add_special_tokens=False)[-1:], *fox, end]
+    weights = {
+        name: np.zeros(shape, np.float32) for name, shape in published_tensor_shapes(CONFIG).items()
+    }
+    weights["transformer.encoder.final_layernorm.weight"][:] = 1
+    # Without layers the embedding alone decides: each token is followed by the next of the answer.
+    chain = [tokenizer.get_command("<|assistant|>"), *answer]
+    assert len(set(chain)) == len(chain) <= CONFIG.hidden_size
+    for axis, (token, follower) in enumerate(itertools.pairwise(chain)):
+        weights["transformer.embedding.word_embeddings.weight"][token, axis] = 1
+        weights["transformer.output_layer.weight"][follower, axis] = 1
+    checkpoint = glm2.read_checkpoint_config(folders["chatglm3"])
+    model = glm2.ChatGLM(glm2.GLM2Model(CONFIG, weights), checkpoint)
+    response, history = model.chat(tokenizer, "who?", max_new_tokens=50, do_sample=False)
+    assert response == "fox"
+    assert history[-1]["content"] == "fox"
+    steps = [
+        text for text, _ in model.stream_chat(tokenizer, "who?", max_new_tokens=50, temperature=0)
+    ]
+    assert steps[-1] == "fox"
+    assert not any("<|" in text or "/s" in text for text in steps)
+    generated = model.generate(tokenizer.build_chat_input("who?")["input_ids"], eos_token_id=end)
+    assert generated[0][-1] == end
 
 
 @pytest.mark.parametrize("family", NAMES)

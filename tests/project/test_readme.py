@@ -158,3 +158,11 @@ def test_page_links_resolve(page):
 def test_no_document_has_an_unfilled_place():
     for path in [ROOT / "README.md", ROOT / "README_zh.md", *(ROOT / "docs").glob("*.md")]:
         assert "<!--" not in path.read_text(encoding="utf-8"), path
+
+
+def test_tests_that_documents_name_exist():
+    named = re.findall(r"`(test_\w+\.py)(?:::(test_\w+))?`", "".join(p.read_text() for p in PAGES))
+    assert named
+    for file_name, function in named:
+        found = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob(file_name)]
+        assert any(not function or f"def {function}(" in text for text in found), function
