@@ -13,6 +13,7 @@ from glm2.torch_file import read_torch_file
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
+_LFS_POINTER = b"version https://git-lfs"
 # In this order: where both kinds are there, they hold the same, and safetensors map best.
 _KINDS: tuple[tuple[str, str, Callable[[Path], dict[str, AnyArray]]], ...] = (
     (SINGLE_FILE, INDEX_FILE, read_safetensors),
@@ -50,6 +51,7 @@ def read_tensors(folder: str | Path) -> dict[str, AnyArray]:
             )
             raise ValueError(msg)
         if single.is_file():
+            _refuse_pointer(single)
             return read(single)
         if index.is_file():
             return _read_shards(folder, index, read)
@@ -66,6 +68,7 @@ def _read_shards(
     problems = []
     for path, names in _read_index(folder, index).items():
         try:
+            _refuse_pointer(path)
             found = read(path)
         except ValueError as error:
             problems.append(str(error))
@@ -81,6 +84,14 @@ def _read_shards(
     return tensors
 
 
+def _refuse_pointer(path: Path) -> None:
+    """Refuse what a clone without Git LFS has in the place of a large file."""
+    with path.open("rb") as file:
+        if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
+            msg = f"{path} is a Git LFS pointer, not the file; run git lfs pull in {path.parent}"
+            raise ValueError(msg)
+
+
 def _read_index(folder: Path, index: Path) -> dict[Path, set[str]]:
     """Turn the index's weight_map round, and check that its files are there."""
     try:
@@ -89,7 +100,8 @@ def _read_index(folder: Path, index: Path) -> dict[Path, set[str]]:
         for name, file_name in weight_map.items():
             by_file[str(file_name)].add(name)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        msg = f"{index} has no valid weight_map ({error!r}); fetch the file again"
+        reason = f"{type(error).__name__}: {error!s:.200}"
+        msg = f"{index} has no valid weight_map ({reason}); fetch the file again"
         raise ValueError(msg) from error
     outside = sorted(name for name in by_file if Path(name).name != name or "\0" in name)
     if outside:

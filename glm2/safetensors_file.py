@@ -25,6 +25,9 @@ _DTYPES: Mapping[str, np.dtype[Any]] = {
 _NAMES = {dtype.name: name for name, dtype in _DTYPES.items()}
 _MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 _ALIGNMENT_BYTES = 64
+# numpy's own limits lie above these, and its errors name no file.
+_MAX_RANK = 8
+_MAX_ELEMS = 2**48
 
 
 def read_safetensors(path: Path) -> dict[str, AnyArray]:
@@ -106,8 +109,8 @@ def _check_layout(path: Path, header: Mapping[str, Any], data_bytes: int) -> Non
             case _:
                 msg = f"{path} has a damaged header entry for {name}; fetch the file again"
                 raise ValueError(msg)
-        if not all(type(length) is int and length >= 0 for length in shape):
-            msg = f"{path} gives {name} the shape {shape}; fetch the file again"
+        if not _is_shape(shape):
+            msg = f"{path} gives {name} the shape {shape!s:.200}; fetch the file again"
             raise ValueError(msg)
         if dtype not in _DTYPES:
             msg = f"{path} stores {name} as {dtype}; expected one of {', '.join(_DTYPES)}"
@@ -115,8 +118,8 @@ def _check_layout(path: Path, header: Mapping[str, Any], data_bytes: int) -> Non
         wanted_bytes = math.prod(shape) * _DTYPES[dtype].itemsize
         if end - begin != wanted_bytes:
             msg = (
-                f"{path} gives {name} {end - begin} bytes, but {dtype} of shape {tuple(shape)} "
-                f"takes {wanted_bytes}; fetch the file again"
+                f"{path} puts {name} at bytes {begin!s:.20} to {end!s:.20}, but {dtype} of shape "
+                f"{tuple(shape)} takes {wanted_bytes}; fetch the file again"
             )
             raise ValueError(msg)
         spans.append((begin, end, name))
@@ -132,6 +135,15 @@ def _check_layout(path: Path, header: Mapping[str, Any], data_bytes: int) -> Non
             "the file is truncated or damaged; fetch it again"
         )
         raise ValueError(msg)
+
+
+def _is_shape(shape: list[Any]) -> bool:
+    """Tell whether numpy can have an array of such a shape."""
+    return (
+        len(shape) <= _MAX_RANK
+        and all(type(length) is int and 0 <= length <= _MAX_ELEMS for length in shape)
+        and math.prod(length or 1 for length in shape) <= _MAX_ELEMS
+    )
 
 
 def write_safetensors(

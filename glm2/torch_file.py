@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import struct
 import zipfile
@@ -20,7 +21,13 @@ _DTYPES: Mapping[str, np.dtype[Any]] = {
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
     "float32": np.dtype(np.float32),
 }
-_MAX_PICKLE_BYTES = 64_000_000
+# Of the pickle and of the archive's directory: 28 layers take 30 kB. Beyond it, a file is made to
+# keep the reader busy.
+_MAX_READ_BYTES = 2_000_000
+_MAX_COPIES = 2  # of the file, by tensors that do not lie in order
+_MAX_RANK = 8
+_MAX_ELEMS = 2**48  # numpy's own limits lie above it
+_UTF8_NAME = 0x800  # the flag of a member whose name is not in the old code page
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, then lengths of name and extra field
 
 
@@ -55,10 +62,18 @@ def read_torch_file(path: Path) -> dict[str, AnyArray]:
     try:
         members, pickled = _open_archive(path)
         views = read_state_dict(pickled)
-        storages: dict[str, AnyArray] = {}
         tensors = {}
+        copied_bytes = 0
         for name, view in views.items():
-            tensors[name] = _tensor(str(name), view, members, mapped, storages)
+            array = _tensor(name, view, members, mapped)
+            if not (array.flags.aligned and array.flags.c_contiguous):
+                copied_bytes += array.nbytes
+                if copied_bytes > _MAX_COPIES * mapped.size:
+                    msg = f"its tensors, {name} among them, are many copies of the same data"
+                    raise ValueError(msg)
+                array = array.copy()
+                array.flags.writeable = False
+            tensors[name] = array
     except ValueError as error:
         msg = f"{path}: {error}; fetch the file again, or take the checkpoint's safetensors"
         raise ValueError(msg) from error
@@ -81,17 +96,31 @@ def _map(path: Path) -> AnyArray:
     return np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
 
 
+class _BoundedReader(io.BufferedReader):
+    """A file of which no single read may take much: zipfile reads as much as an archive asks."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read ``size`` bytes, or what is left."""
+        wanted = _MAX_READ_BYTES + 1 if size is None or size < 0 else size
+        data = super().read(min(wanted, _MAX_READ_BYTES + 1))
+        if len(data) > _MAX_READ_BYTES:
+            msg = f"its directory takes more than {_MAX_READ_BYTES} bytes"
+            raise ValueError(msg)
+        return data
+
+
 def _open_archive(path: Path) -> tuple[dict[str, zipfile.ZipInfo], bytes]:
     """Return the members below the archive's root folder, and the pickle."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with _BoundedReader(io.FileIO(path)) as file, zipfile.ZipFile(file) as archive:
             members = {info.filename.partition("/")[2]: info for info in archive.infolist()}
             if "data.pkl" not in members:
                 msg = "it has no data.pkl"
                 raise ValueError(msg)
-            if members["data.pkl"].file_size > _MAX_PICKLE_BYTES:
-                msg = f"its data.pkl claims {members['data.pkl'].file_size} bytes"
-                raise ValueError(msg)
+            for name in {"data.pkl", "byteorder"} & set(members):
+                if members[name].file_size > _MAX_READ_BYTES:
+                    msg = f"its {name} claims {members[name].file_size} bytes"
+                    raise ValueError(msg)
             if "byteorder" in members and archive.read(members["byteorder"]) != b"little":
                 msg = "its numbers are big-endian"
                 raise ValueError(msg)
@@ -99,58 +128,52 @@ def _open_archive(path: Path) -> tuple[dict[str, zipfile.ZipInfo], bytes]:
     except ValueError:
         raise
     except Exception as error:  # whatever a damaged archive makes zipfile raise
-        msg = f"its archive is damaged or truncated ({type(error).__name__}: {error})"
+        msg = f"its archive is damaged or truncated ({type(error).__name__}: {error!s:.200})"
         raise ValueError(msg) from error
 
 
 def _tensor(
-    name: str,
-    view: TensorView,
-    members: Mapping[str, zipfile.ZipInfo],
-    mapped: AnyArray,
-    storages: dict[str, AnyArray],
+    name: str, view: TensorView, members: Mapping[str, zipfile.ZipInfo], mapped: AnyArray
 ) -> AnyArray:
-    """Return a tensor's numbers where they lie, copied only if they are not in order."""
-    dtype = view.storage.dtype
-    if dtype not in _DTYPES:
-        msg = f"{name} is {dtype}; expected one of {', '.join(_DTYPES)}"
+    """Return a tensor's numbers where they lie, in whatever order they lie there."""
+    if view.storage.dtype not in _DTYPES:
+        msg = f"{name} is {view.storage.dtype}; expected one of {', '.join(_DTYPES)}"
         raise ValueError(msg)
-    if view.storage.key not in storages:
-        storages[view.storage.key] = _storage(view.storage.key, members, mapped)
-    raw = storages[view.storage.key]
-    itemsize = _DTYPES[dtype].itemsize
-    if raw.size != view.storage.num_elems * itemsize:
-        msg = f"{name} has {view.storage.num_elems} {dtype} in {raw.size} bytes"
+    dtype, num_elems = _DTYPES[view.storage.dtype], view.storage.num_elems
+    start, num_bytes = _span(view.storage.key, members, mapped)
+    if num_bytes != num_elems * dtype.itemsize:
+        msg = f"{name} has {num_elems} {dtype} in {num_bytes} bytes"
         raise ValueError(msg)
-    numbers = (raw.copy() if raw.ctypes.data % itemsize else raw).view(_DTYPES[dtype])
     shape, stride = view.shape, view.stride
-    last = view.offset + sum((n - 1) * s for n, s in zip(shape, stride, strict=False))
-    in_range = (
-        len(shape) == len(stride) <= 8 and min((view.offset, *shape, *stride), default=0) >= 0
-    )
-    if not in_range or (math.prod(shape) > 0 and last >= numbers.size):
+    if len(shape) > _MAX_RANK or len(shape) != len(stride):
         msg = (
-            f"{name} of shape {shape}, stride {stride} and offset {view.offset} lies outside its "
-            f"{numbers.size} numbers"
+            f"{name} has {len(shape)} axes and {len(stride)} strides; expected as many, up to "
+            f"{_MAX_RANK}"
         )
         raise ValueError(msg)
-    if math.prod(shape) == 0:
-        array = np.empty(shape, numbers.dtype)
-    elif stride == _row_major(shape) or math.prod(shape) == 1:
-        array = numbers[view.offset : view.offset + math.prod(shape)].reshape(shape)
-    elif math.prod(shape) > numbers.size:
-        msg = f"{name} of shape {shape} repeats its {numbers.size} numbers"
+    size = math.prod(shape)
+    last = view.offset + sum((n - 1) * s for n, s in zip(shape, stride, strict=True))
+    if (
+        min((view.offset, *shape, *stride)) < 0
+        or math.prod(n or 1 for n in shape) > _MAX_ELEMS
+        or (size and last >= num_elems)
+    ):
+        msg = (
+            f"{name} of shape {shape}, stride {stride} and offset {view.offset} lies outside its "
+            f"{num_elems} numbers"
+        )
         raise ValueError(msg)
-    else:
-        array = np.lib.stride_tricks.as_strided(
-            numbers[view.offset :], shape, [s * itemsize for s in stride]
-        ).copy()
-    array.flags.writeable = False
-    return array
+    if size > num_elems:
+        msg = f"{name} of shape {shape} repeats its {num_elems} numbers"
+        raise ValueError(msg)
+    if not size:
+        return np.ndarray(shape, dtype, mapped, start)
+    steps = [s * dtype.itemsize if n > 1 else 0 for n, s in zip(shape, stride, strict=True)]
+    return np.ndarray(shape, dtype, mapped, start + view.offset * dtype.itemsize, steps)
 
 
-def _storage(key: str, members: Mapping[str, zipfile.ZipInfo], mapped: AnyArray) -> AnyArray:
-    """Return the bytes of a storage as a view of the file."""
+def _span(key: str, members: Mapping[str, zipfile.ZipInfo], mapped: AnyArray) -> tuple[int, int]:
+    """Return where in the file a storage starts, and its bytes."""
     info = members.get(f"data/{key}")
     if info is None:
         msg = f"it lacks the member data/{key}"
@@ -158,18 +181,19 @@ def _storage(key: str, members: Mapping[str, zipfile.ZipInfo], mapped: AnyArray)
     if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
         msg = f"its member data/{key} is compressed, as torch.save never does"
         raise ValueError(msg)
-    header = mapped[info.header_offset : info.header_offset + _LOCAL_HEADER.size].tobytes()
+    begin = info.header_offset
+    header = mapped[begin : begin + _LOCAL_HEADER.size].tobytes() if begin >= 0 else b""
     if len(header) < _LOCAL_HEADER.size or not header.startswith(b"PK\x03\x04"):
         msg = f"its member data/{key} does not lie where the archive says"
         raise ValueError(msg)
     _, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(header)
-    start = info.header_offset + _LOCAL_HEADER.size + name_bytes + extra_bytes
+    start = begin + _LOCAL_HEADER.size + name_bytes + extra_bytes
+    name = mapped[start - extra_bytes - name_bytes : start - extra_bytes].tobytes()
+    encoding = "utf-8" if info.flag_bits & _UTF8_NAME else "cp437"
+    if name.decode(encoding, errors="replace") != info.orig_filename:
+        msg = f"its member data/{key} does not lie where the archive says"
+        raise ValueError(msg)
     if start + info.file_size > mapped.size:
         msg = f"its member data/{key} ends past the end of the file"
         raise ValueError(msg)
-    return mapped[start : start + info.file_size]
-
-
-def _row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the strides, in elements, of a contiguous array."""
-    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+    return start, info.file_size

@@ -85,17 +85,21 @@ def read_state_dict(pickled: bytes) -> dict[str, TensorView]:
     except _Refused:
         raise
     except Exception as error:
-        msg = f"its pickle is damaged ({type(error).__name__}: {error})"
+        msg = f"its pickle is damaged ({type(error).__name__}: {error!s:.200})"
         raise ValueError(msg) from error
     result = machine.result
     if not isinstance(result, dict):
         msg = f"it holds a {type(result).__name__}, not a state dict"
         raise ValueError(msg)
+    numbered = [key for key in result if not isinstance(key, str)]
+    if numbered:
+        msg = f"its entry {numbered[0]!r} has no name; a state dict's names are strings"
+        raise ValueError(msg)
     odd = {key: value for key, value in result.items() if not isinstance(value, TensorView)}
     if odd:
         key, value = next(iter(odd.items()))
         msg = (
-            f"its entry {key!r} is a {type(value).__name__}, not a tensor; save the state dict "
+            f"its entry {key!r:.200} is a {type(value).__name__}, not a tensor; save the state dict "
             "alone"
         )
         raise ValueError(msg)
@@ -151,8 +155,7 @@ class _Machine:
             case "GLOBAL":
                 self.stack.append(_find(argument))
             case "STACK_GLOBAL":
-                module, attribute = self._pop_two()
-                self.stack.append(_find(f"{module} {attribute}"))
+                self.stack.append(_find(" ".join(self._pop_two())))
             case "REDUCE":
                 function, arguments = self._pop_two()
                 self.stack.append(_call(function, arguments))

@@ -58,14 +58,20 @@ def load_weights(folder: str | Path, config: GLM2Config) -> dict[str, AnyArray]:
 def _drop_tied_copy(folder: Path, weights: dict[str, AnyArray]) -> None:
     """Leave out an output layer that repeats the embedding, and refuse one that does not."""
     output, embedding = weights.pop(_OUTPUT), weights.get(_EMBEDDING)
-    if embedding is not None and not np.array_equal(
-        output.view(np.uint8), embedding.view(np.uint8)
-    ):
+    if embedding is not None and not _same_bytes(output, embedding):
         msg = (
             f"{folder}: config.json has tie_word_embeddings = true, but {_OUTPUT} differs from the "
             "embedding; fetch config.json again"
         )
         raise ValueError(msg)
+
+
+def _same_bytes(a: AnyArray, b: AnyArray) -> bool:
+    """Compare row by row: at once would take as much memory again."""
+    if (a.dtype, a.shape) != (b.dtype, b.shape):
+        return False
+    rows = zip(*(np.atleast_1d(x).view(np.uint8) for x in (a, b)), strict=True)
+    return all(np.array_equal(row, other) for row, other in rows)
 
 
 def save_weights(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import runpy
 import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import ml_dtypes
@@ -109,6 +111,23 @@ def flip(data, rng):
     return bytes(out)
 
 
+def edit_header(data, rng):
+    """Edit the JSON header of a safetensors file, which stays a valid file around it."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.dumps(edit(parsed(data[8:end]), rng)).encode()
+    return len(header).to_bytes(8, "little") + header + data[end:]
+
+
+def damage_pickle(data, rng):
+    """Flip bytes of a torch archive's pickle and mend its checksum, which would catch them."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as archive, zipfile.ZipFile(out, "w") as rewritten:
+        for info in archive.infolist():
+            member = archive.read(info)
+            rewritten.writestr(info, flip(member, rng) if info.filename[-4:] == ".pkl" else member)
+    return out.getvalue()
+
+
 def parsed(data):
     """Parse JSON that may be damaged already."""
     try:
@@ -125,6 +144,10 @@ def damage(folder, rng):
     kinds = ["flip"] * 4 + ["cut", "cut", "empty", "garbage", "remove", "swap", "repeat", "zero"]
     if path.suffix == ".json":
         kinds += ["edit"] * 12
+    elif path.suffix == ".safetensors" and len(data) > 8:
+        kinds += ["header"] * 8
+    elif path.suffix == ".bin" and zipfile.is_zipfile(path):
+        kinds += ["pickle"] * 8
     kind = kinds[rng.integers(len(kinds))]
     place = int(rng.integers(len(data) + 1))
     match kind:
@@ -149,6 +172,13 @@ def damage(folder, rng):
             path.write_bytes(data[:place] + bytes(min(64, len(data) - place)) + data[place + 64 :])
         case "edit":
             path.write_text(json.dumps(edit(parsed(data), rng)))
+        case "header":
+            path.write_bytes(edit_header(data, rng))
+        case "pickle":
+            try:
+                path.write_bytes(damage_pickle(data, rng))
+            except Exception:  # noqa: BLE001 (an earlier damage left no archive)
+                path.write_bytes(data[:place])
     return f"{kind} {path.name} at {place}"
 
 
@@ -181,7 +211,7 @@ def test_a_thousand_damaged_checkpoints(whole, tmp_path):
         except (ValueError, OSError) as error:
             outcomes["refused"] += 1
             message = str(error)
-            assert 20 < len(message) < 100_000, story
+            assert 20 < len(message) < 10_000, story
             assert str(folder) in message or "config" in message or _names_a_field(message), (
                 f"{story}: {message}"
             )
@@ -218,7 +248,7 @@ for path in sys.argv[1:]:
 def test_damaged_tokenizer_models(real_tokenizer_file, tmp_path):
     data = real_tokenizer_file.read_bytes()
     paths = []
-    for seed in range(40):
+    for seed in range(60):
         rng = np.random.default_rng(seed)
         path = tmp_path / f"{seed}.model"
         path.write_bytes(data[: rng.integers(len(data))] if seed % 4 == 0 else flip(data, rng))

@@ -221,8 +221,8 @@ BOUNDS = {
     "negative stride": tensor("FloatStorage", "0", 6, 5, [3], [-1]),
     "huge": tensor("FloatStorage", "0", 6, 0, [2**40, 2**40], [1, 1]),
     "huge and zero stride": tensor("FloatStorage", "0", 6, 0, [2**40], [0]),
-    "ranks": tensor("FloatStorage", "0", 6, 0, [2, 3], [1]),
-    "many axes": tensor("FloatStorage", "0", 6, 0, [1] * 40, [1] * 40),
+    "none of huge rows": tensor("FloatStorage", "0", 6, 0, [0, 2**70], [1, 1]),
+    "a little repeated": tensor("FloatStorage", "0", 6, 0, [7, 1], [0, 1]),
 }
 
 
@@ -236,6 +236,24 @@ def test_tensors_outside_their_storage_are_refused(tmp_path, name):
         ValueError, match=r"x of shape .* (lies outside its 6 numbers|repeats its 6)"
     ):
         read_torch_file(path)
+
+
+@pytest.mark.parametrize(("shape", "stride"), [([2, 3], [1]), ([1] * 40, [1] * 40)])
+def test_tensors_of_wrong_rank_are_refused(tmp_path, shape, stride):
+    pickled = state_dict({"x": tensor("FloatStorage", "0", 6, 0, shape, stride)})
+    path = write_torch_file(tmp_path / "x.bin", {}, pickled=pickled, members={"data/0": bytes(24)})
+    with pytest.raises(ValueError, match=rf"x has {len(shape)} axes and {len(stride)} strides"):
+        read_torch_file(path)
+
+
+def test_stride_of_an_axis_of_one_does_not_matter(tmp_path):
+    data = {"data/0": np.arange(6, dtype=np.float32).tobytes()}
+    for stride in (0, 7, 2**70):
+        view = tensor("FloatStorage", "0", 6, 1, [1, 3], [stride, 1])
+        path = write_torch_file(
+            tmp_path / "x.bin", {}, pickled=state_dict({"x": view}), members=data
+        )
+        assert read_torch_file(path)["x"].tolist() == [[1, 2, 3]]
 
 
 def test_overlapping_strides_are_served(tmp_path):
@@ -260,6 +278,88 @@ def test_storages_that_do_not_fit_their_member(tmp_path):
     path = write_torch_file(tmp_path / "x.bin", {}, pickled=odd, members={"data/0": bytes(24)})
     with pytest.raises(ValueError, match="its entry 'x' is a Storage, not a tensor"):
         read_torch_file(path)
+
+
+def test_numbered_tensors_are_refused(tmp_path):
+    numbered = b"\x80\x02}(" + integer(5) + tensor("FloatStorage", "0", 6, 0, [6], [1]) + b"u."
+    path = write_torch_file(tmp_path / "x.bin", {}, pickled=numbered, members={"data/0": bytes(24)})
+    with pytest.raises(ValueError, match="its entry 5 has no name"):
+        read_torch_file(path)
+
+
+def test_shared_tuples_are_not_written_out(tmp_path):
+    """A pair of itself, forty times: its text would take a terabyte."""
+    pairs = b"".join(bytes([*b"h", i, *b"h", i, *b"\x86q", i + 1]) for i in range(40))
+    for use in (text("x") + b"\x93", b"Q", b")R", b"0."):
+        path = write_torch_file(
+            tmp_path / "x.bin", {}, pickled=b"\x80\x02)q\x00" + pairs + use + b"."
+        )
+        with pytest.raises(ValueError, match=r"x\.bin: .*; fetch the file again"):
+            read_torch_file(path)
+
+
+def test_pickle_too_long_to_read_is_refused(tmp_path):
+    path = write_torch_file(tmp_path / "x.bin", {}, pickled=b"\x80\x02" + b"N" * 2**21 + b".")
+    with pytest.raises(ValueError, match=r"its data\.pkl claims 2097155 bytes"):
+        read_torch_file(path)
+
+
+def test_members_that_unpack_to_much_are_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.bin", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data.pkl", b"\x80\x02}.")
+        archive.writestr("a/byteorder", bytes(10_000_000))
+    with pytest.raises(ValueError, match="its byteorder claims 10000000 bytes"):
+        read_torch_file(tmp_path / "x.bin")
+
+
+def test_directory_too_long_to_read_is_refused(tmp_path):
+    names = {f"data/{index:01000}": b"" for index in range(2000)}
+    path = write_torch_file(tmp_path / "x.bin", {}, members=names)
+    with pytest.raises(ValueError, match="its directory takes more than 2000000 bytes"):
+        read_torch_file(path)
+
+
+def test_many_copies_of_the_same_data_are_refused(tmp_path):
+    data = {"data/0": np.zeros(10_000, np.float32).tobytes()}
+    for count in (2, 50):
+        views = {
+            f"x{index}": tensor("FloatStorage", "0", 10_000, 0, [100, 100], [1, 100])
+            for index in range(count)
+        }
+        path = write_torch_file(tmp_path / "x.bin", {}, pickled=state_dict(views), members=data)
+        if count == 2:
+            assert len(read_torch_file(path)) == count
+            continue
+        with pytest.raises(ValueError, match="x2 among them, are many copies of the same data"):
+            read_torch_file(path)
+
+
+def test_member_that_lies_elsewhere_is_refused(tmp_path):
+    path = write_torch_file(tmp_path / "x.bin", {"x": np.zeros(9, np.float32)})
+    raw = path.read_bytes()
+    place = raw.index(b"archive/data/0")  # of the local header; the directory comes later
+    for damaged in (
+        raw[:place] + b"archive/data/1" + raw[place + 14 :],
+        raw[: place - 30] + b"XX" + raw[place - 28 :],
+    ):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="data/0 does not lie where the archive says"):
+            read_torch_file(path)
+
+
+def test_unaligned_storage_is_read_right(tmp_path):
+    tensors = {"x": np.arange(5, dtype=np.float32)}
+    path = write_torch_file(tmp_path / "x.bin", tensors)
+    starts = set()
+    for shift in range(4):  # junk before an archive is allowed, if it looks like one
+        junk = b"PK\x03\x04" + bytes(shift)
+        shifted = tmp_path / f"{shift}.bin"
+        shifted.write_bytes(junk + path.read_bytes())
+        got = read_torch_file(shifted)["x"]
+        assert got.flags.aligned
+        assert same(got, tensors["x"])
+        starts.add(got.flags.owndata)
+    assert starts == {False, True}
 
 
 def test_compressed_archive_is_refused(tmp_path):
@@ -308,4 +408,14 @@ def test_index_of_bin_shards_is_checked(tmp_path):
         read_tensors(tmp_path)
     index.write_text(json.dumps({"weight_map": {"a": "../a.bin"}}))
     with pytest.raises(ValueError, match="names files outside its folder"):
+        read_tensors(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.safetensors"])
+def test_git_lfs_pointers_are_told(tmp_path, name):
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"
+    (tmp_path / name).write_text(pointer)
+    with pytest.raises(
+        ValueError, match=rf"{name} is a Git LFS pointer, not the file; run git lfs"
+    ):
         read_tensors(tmp_path)

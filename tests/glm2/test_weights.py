@@ -2,6 +2,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import runpy
 import tempfile
 from pathlib import Path
 
@@ -12,13 +13,22 @@ import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from glm2.checkpoint_files import read_tensors
 from glm2.config import read_checkpoint_config
 from glm2.safetensors_file import read_safetensors, write_safetensors
 from glm2.weights import load_weights, save_weights
 from glm2_reference.config import GLM2Config, published_tensor_shapes
 
+# Test modules are no package, so a helper beside them is loaded by its path.
+write_torch_file = runpy.run_path(str(Path(__file__).with_name("torch_writer.py")))[
+    "write_torch_file"
+]
+
+EMBEDDING = "transformer.embedding.word_embeddings.weight"
+OUTPUT = "transformer.output_layer.weight"
 FINAL_NORM = "transformer.encoder.final_layernorm.weight"
 INV_FREQ = "transformer.rotary_pos_emb.inv_freq"
+PREFIX = "transformer.prefix_encoder."
 DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 
 
@@ -96,7 +106,7 @@ def test_load_weights_maps_and_does_not_read(tmp_path, tiny_config):
     before = resident_file_bytes()
     weights = load_weights(tmp_path, config)
     assert resident_file_bytes() - before < 1_000_000
-    embedding = weights["transformer.embedding.word_embeddings.weight"]
+    embedding = weights[EMBEDDING]
     assert not embedding.flags.owndata
     assert not embedding.flags.writeable
     assert embedding.flags.aligned
@@ -109,7 +119,7 @@ def test_load_weights_one_error_names_every_problem(tmp_path, tiny_config):
     layer = "transformer.encoder.layers.{}.input_layernorm.weight".format
     for index in range(2):
         del weights[layer(index)]
-    del weights["transformer.output_layer.weight"]
+    del weights[OUTPUT]
     weights["lm_head.weight"] = np.ones(3, np.float32)
     weights[FINAL_NORM] = np.ones(23, np.float32)
     safetensors.numpy.save_file(weights, tmp_path / "model.safetensors")
@@ -157,7 +167,11 @@ def test_longer_file_is_an_error(tmp_path, tiny_config):
         ({"shape": [5]}, r"but F32 of shape \(5,\) takes 20"),
         ({"shape": [-24]}, r"the shape \[-24\]"),
         ({"shape": [True]}, r"the shape \[True\]"),
-        ({"shape": [2**40, 2**40]}, "takes 4835703278458516698824704"),
+        ({"shape": [2**40, 2**40]}, r"the shape \[1099511627776, 1099511627776\]"),
+        ({"shape": [0, 2**70]}, r"the shape \[0, 1180591620717411303424\]"),
+        ({"shape": [1] * 40}, r"the shape \[1, 1, 1"),
+        ({"shape": [10**4000] * 3}, r"the shape \[1000"),
+        ({"data_offsets": [0, 10**4000]}, r"puts .* at bytes 0 to 10000000000000000000, but F32"),
         ({"shape": "24"}, f"damaged header entry for {FINAL_NORM}"),
         ({"data_offsets": [0, 96]}, "puts .* at byte 0, expected 96"),
         ({"data_offsets": [0]}, f"damaged header entry for {FINAL_NORM}"),
@@ -246,6 +260,103 @@ def test_folder_without_safetensors_says_so(tmp_path, tiny_config):
         FileNotFoundError,
         match=r"has none of model\.safetensors, model\.safetensors\.index\.json, pytorch_model",
     ):
+        load_weights(tmp_path, tiny_config)
+
+
+def write_torch_shards(folder, weights, num_shards=3):
+    shards = {
+        f"pytorch_model-{i + 1:05d}-of-{num_shards:05d}.bin": list(weights)[i::num_shards]
+        for i in range(num_shards)
+    }
+    for file_name, names in shards.items():
+        write_torch_file(folder / file_name, {name: weights[name] for name in names})
+    weight_map = {name: file_name for file_name, names in shards.items() for name in names}
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    return sorted(shards)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("sharded", [False, True])
+def test_torch_files_hold_the_same_weights(tmp_path, tiny_config, dtype, sharded):
+    weights = random_weights(tiny_config, dtype)
+    ignored = {INV_FREQ: np.ones(3, np.float32), f"{PREFIX}embedding.weight": np.ones((2, 4), "f4")}
+    if sharded:
+        write_torch_shards(tmp_path, weights | ignored)
+    else:
+        write_torch_file(tmp_path / "pytorch_model.bin", weights | ignored)
+    got = load_weights(tmp_path, tiny_config)
+    assert_same(got, weights)
+    assert not any(array.flags.owndata or array.flags.writeable for array in got.values())
+    assert set(read_tensors(tmp_path)) == {*weights, *ignored}
+
+
+def test_safetensors_come_before_torch_files(tmp_path, tiny_config):
+    saved(tmp_path, tiny_config)
+    (tmp_path / "pytorch_model.bin").write_bytes(b"another")
+    assert_same(load_weights(tmp_path, tiny_config), random_weights(tiny_config))
+
+
+def test_torch_shards_that_are_missing_or_cut_are_named(tmp_path, tiny_config):
+    first, second, third = write_torch_shards(tmp_path, random_weights(tiny_config))
+    path = tmp_path / second
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(ValueError, match=rf"{second}: its archive is damaged or truncated"):
+        load_weights(tmp_path, tiny_config)
+    path.unlink()
+    with pytest.raises(
+        FileNotFoundError, match=rf"lacks {second}, which pytorch_model\.bin\.index"
+    ):
+        load_weights(tmp_path, tiny_config)
+    (tmp_path / first).rename(path)
+    (tmp_path / first).write_bytes((tmp_path / third).read_bytes())
+    with pytest.raises(ValueError, match=rf"{first} does not hold what .* missing .*; unknown"):
+        load_weights(tmp_path, tiny_config)
+
+
+def test_torch_file_and_its_index_are_two_models(tmp_path, tiny_config):
+    write_torch_shards(tmp_path, random_weights(tiny_config))
+    write_torch_file(tmp_path / "pytorch_model.bin", random_weights(tiny_config))
+    with pytest.raises(
+        ValueError, match=r"pytorch_model\.bin and .*; remove the one that is stale"
+    ):
+        load_weights(tmp_path, tiny_config)
+
+
+@pytest.mark.parametrize("write", ["safetensors", "torch"])
+def test_tied_output_layer_may_repeat_the_embedding(tmp_path, tiny_config, write):
+    tied = dataclasses.replace(tiny_config, tie_word_embeddings=True)
+    weights = random_weights(tied, "float16")
+
+    def load_with(output):
+        both = weights | {OUTPUT: output}
+        if write == "torch":
+            write_torch_file(tmp_path / "pytorch_model.bin", both)
+        else:
+            safetensors.numpy.save_file(both, tmp_path / "model.safetensors")
+        return load_weights(tmp_path, tied)
+
+    embedding = weights[EMBEDDING]
+    assert_same(load_with(embedding.copy()), weights)
+    other = embedding.copy()
+    other[-1, -1] += 1
+    for output in (other, embedding[:-1], embedding.view(np.uint8).view(np.float32)):
+        with pytest.raises(ValueError, match=rf"tie_word_embeddings = true, but {OUTPUT} differs"):
+            load_with(np.ascontiguousarray(output))
+
+
+def test_untied_output_layer_must_be_there(tmp_path, tiny_config):
+    weights = random_weights(tiny_config)
+    del weights[OUTPUT]
+    write_torch_file(tmp_path / "pytorch_model.bin", weights)
+    with pytest.raises(ValueError, match=f"do not fit config.json: missing {OUTPUT}$"):
+        load_weights(tmp_path, tiny_config)
+
+
+def test_layer_number_of_many_digits_is_named(tmp_path, tiny_config):
+    name = f"transformer.encoder.layers.{'9' * 5000}.input_layernorm.weight"
+    weights = random_weights(tiny_config) | {name: np.ones(2, np.float32)}
+    safetensors.numpy.save_file(weights, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=r"do not fit config\.json: unknown transformer"):
         load_weights(tmp_path, tiny_config)
 
 

@@ -59,6 +59,14 @@ def row_major(shape):
     return [int(np.prod(shape[axis + 1 :])) for axis in range(len(shape))]
 
 
+def aligned(archive, name, alignment=64):
+    """Describe a member whose data starts at a multiple of ``alignment``, as torch pads it."""
+    info = zipfile.ZipInfo(name)
+    start = archive.fp.tell() + 30 + len(name.encode()) + 4
+    info.extra = struct.pack("<2sH", b"FB", -start % alignment) + bytes(-start % alignment)
+    return info
+
+
 def write_torch_file(path, tensors, *, pickled=None, compression=zipfile.ZIP_STORED, members=None):
     """Write arrays by name; ``pickled`` and ``members`` replace what is right."""
     files, entries = {}, {}
@@ -71,6 +79,6 @@ def write_torch_file(path, tensors, *, pickled=None, compression=zipfile.ZIP_STO
         archive.writestr("archive/byteorder", b"little")
         for name, data in (files | (members or {})).items():
             if data is not None:
-                archive.writestr(f"archive/{name}", data)
+                archive.writestr(aligned(archive, f"archive/{name}"), data, compression)
         archive.writestr("archive/version", b"3\n")
     return path
