@@ -7,6 +7,17 @@ from glm2_reference.generate import generate
 from glm2_reference.kv_cache import KVCache, rope_append
 from glm2_reference.layers import embedding, linear, rms_norm, softmax, swiglu
 from glm2_reference.model import GLM2Model
+from glm2_reference.quant import (
+    dequantize_groups,
+    dequantize_rows,
+    pack_int4,
+    quantize_groups,
+    quantize_rows,
+    quantize_tokens,
+    split_int4_digits,
+    unpack_int4,
+)
+from glm2_reference.quant_linear import quant_linear
 from glm2_reference.rope import apply_rope, rope_table
 
 __all__ = [
@@ -15,16 +26,25 @@ __all__ = [
     "KVCache",
     "apply_rope",
     "attention",
+    "dequantize_groups",
+    "dequantize_rows",
     "embedding",
     "flash_attention",
     "flash_attention_varlen",
     "generate",
     "linear",
+    "pack_int4",
     "published_tensor_shapes",
+    "quant_linear",
+    "quantize_groups",
+    "quantize_rows",
+    "quantize_tokens",
     "rms_norm",
     "rope_append",
     "rope_table",
     "softmax",
+    "split_int4_digits",
     "swiglu",
+    "unpack_int4",
     "visible_keys",
 ]
