@@ -10,16 +10,20 @@ if TYPE_CHECKING:
     from glm2.auto import AutoModel as AutoModel
     from glm2.auto import AutoTokenizer as AutoTokenizer
     from glm2.batch import generate_batch as generate_batch
+    from glm2.beam_search import BeamParams as BeamParams
+    from glm2.beam_search import beam_search as beam_search
     from glm2.blank_filling import fill_blanks as fill_blanks
     from glm2.chat import ChatSession as ChatSession
     from glm2.chat_tokenizer import ChatTokenizer as ChatTokenizer
     from glm2.config import CheckpointConfig as CheckpointConfig
     from glm2.config import read_checkpoint_config as read_checkpoint_config
+    from glm2.generate import ContextLengthError as ContextLengthError
     from glm2.generate import stream_tokens as stream_tokens
     from glm2.model import GLM2Model as GLM2Model
     from glm2.pretrained import ChatGLM as ChatGLM
     from glm2.prompt import Message as Message
     from glm2.prompt import build_prompt as build_prompt
+    from glm2.response import ToolCallError as ToolCallError
     from glm2.sampling import Sampler as Sampler
     from glm2.sampling import SamplingParams as SamplingParams
     from glm2.streaming import TextIteratorStreamer as TextIteratorStreamer
@@ -34,9 +38,11 @@ if TYPE_CHECKING:
 _HOMES = {
     "AutoModel": "glm2.auto",
     "AutoTokenizer": "glm2.auto",
+    "BeamParams": "glm2.beam_search",
     "ChatGLM": "glm2.pretrained",
     "ChatSession": "glm2.chat",
     "ChatTokenizer": "glm2.chat_tokenizer",
+    "ContextLengthError": "glm2.generate",
     "CheckpointConfig": "glm2.config",
     "GLM2Config": "glm2_reference.config",
     "GLM2Model": "glm2.model",
@@ -46,6 +52,8 @@ _HOMES = {
     "StreamDecoder": "glm2.tokenizer",
     "TextIteratorStreamer": "glm2.streaming",
     "TextStreamer": "glm2.streaming",
+    "ToolCallError": "glm2.response",
+    "beam_search": "glm2.beam_search",
     "build_prompt": "glm2.prompt",
     "fill_blanks": "glm2.blank_filling",
     "generate_batch": "glm2.batch",

@@ -104,6 +104,12 @@ def generate_batch(
     """
     seq_length = model.config.seq_length
     limit = seq_length if max_length is None else max_length
+    if len(samplers) != len(prompts):
+        msg = f"there are {len(prompts)} prompts and {len(samplers)} samplers; pass one for each"
+        raise ValueError(msg)
+    if chunk_tokens < 1:
+        msg = f"chunk_tokens is {chunk_tokens}; it must be at least 1"
+        raise ValueError(msg)
     if not prompts:
         msg = "there are no prompts; pass at least one"
         raise ValueError(msg)

@@ -85,6 +85,9 @@ def beam_search(
     seq_length = model.config.seq_length
     limit = seq_length if max_length is None else max_length
     check_lengths(0, len(prompt), limit, seq_length, max_new_tokens)
+    if chunk_tokens < 1:
+        msg = f"chunk_tokens is {chunk_tokens}; it must be at least 1"
+        raise ValueError(msg)
     num_beams = beams.num_beams
     most = min(max_new_tokens, limit - len(prompt))
     cache = model.new_cache(len(prompt) + most, num_seqs=num_beams)

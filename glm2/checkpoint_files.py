@@ -60,6 +60,11 @@ def read_tensors(folder: str | Path) -> dict[str, AnyArray]:
     raise FileNotFoundError(msg)
 
 
+def has_weights(folder: str | Path) -> bool:
+    """Whether a folder holds weights in one of the forms, whole or not."""
+    return any((Path(folder) / name).is_file() for *names, _ in _KINDS for name in names)
+
+
 def _read_shards(
     folder: Path, index: Path, read: Callable[[Path], dict[str, AnyArray]]
 ) -> dict[str, AnyArray]:

@@ -16,7 +16,7 @@ ChatFormat = Literal["chatglm2", "chatglm3", "chatml"]
 CHAT_FORMATS: tuple[ChatFormat, ...] = get_args(ChatFormat)
 CHATGLM2_MAX_LENGTH = 8192  # the published code's default, though ChatGLM2's seq_length says 32768
 
-# What each publisher's own chat code samples with; top_k is the default of the library it calls.
+# What each publisher's command-line demo samples with; top_k is the default of the library it calls.
 _SAMPLING: Mapping[ChatFormat, SamplingParams] = {
     "chatglm2": SamplingParams(temperature=0.8, top_p=0.8, top_k=50),
     "chatglm3": SamplingParams(temperature=0.95, top_p=0.8, top_k=50, repetition_penalty=1.1),
@@ -92,7 +92,7 @@ def read_checkpoint_config(folder: str | Path, chat_format: str | None = None) -
     code divides positions by it. A ``rope_scaling`` key ("base" or "position") says so explicitly.
     """
     folder = Path(folder)
-    fields = _read_fields(folder)
+    fields = read_fields(folder)
     name = fields.get("_name_or_path") or folder.resolve().name
     if not isinstance(name, str):
         msg = f"{folder / 'config.json'} has _name_or_path = {name!r}; expected a string"
@@ -120,7 +120,7 @@ def read_checkpoint_config(folder: str | Path, chat_format: str | None = None) -
         default_system=default_system,
         max_length=min(config.seq_length, CHATGLM2_MAX_LENGTH) if short else config.seq_length,
         sampling=_SAMPLING[chosen],
-        pre_seq_len=_pre_seq_len(fields),
+        pre_seq_len=read_pre_seq_len(fields),
     )
 
 
@@ -130,11 +130,11 @@ def recognise_chat_format(folder: str | Path, chat_format: str | None = None) ->
     Parameters and errors are those of `read_checkpoint_config`.
     """
     folder = Path(folder)
-    fields = _read_fields(folder) if (folder / "config.json").is_file() else {}
+    fields = read_fields(folder) if (folder / "config.json").is_file() else {}
     return _chat_format(folder, fields, chat_format)
 
 
-def _read_fields(folder: Path) -> dict[str, Any]:
+def read_fields(folder: Path) -> dict[str, Any]:
     """Parse config.json, with errors that name the folder."""
     path = folder / "config.json"
     if not folder.is_dir():
@@ -220,7 +220,7 @@ def _chat_template(folder: Path) -> str | None:
     return None if template is None else str(template)
 
 
-def _pre_seq_len(fields: Mapping[str, Any]) -> int | None:
+def read_pre_seq_len(fields: Mapping[str, Any]) -> int | None:
     """Read ``pre_seq_len``; null and absent mean that there is no prefix."""
     value = fields.get("pre_seq_len")
     if value is None:

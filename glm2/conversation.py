@@ -108,15 +108,20 @@ def run_turn(
         At the end of an answer that calls a tool in a way that cannot be read.
     """
     if num_beams > 1:
+        if past is not None:
+            msg = f"num_beams is {num_beams}; a beam search cannot go on from past_key_values"
+            raise ValueError(msg)
         yield _beam_turn(model, turn, sampling, num_beams, max_length, max_new_tokens)
         return
     if past is None:
-        past = PastKeyValues(model.new_cache(max_length), [])
         new = turn.prompt()
+        check_lengths(0, len(new), max_length, model.config.seq_length, max_new_tokens)
+        past = PastKeyValues(model.new_cache(max_length), [])
     else:
         new = turn.continuation()
-    num_cached = past.cache.length
-    feed = [*past.ids[num_cached:], *new]
+        max_length = min(max_length, past.cache.max_tokens)
+    num_cached, before = past.cache.length, past.ids
+    feed = [*before[num_cached:], *new]
     check_lengths(num_cached, len(feed), max_length, model.config.seq_length, max_new_tokens)
     tokens = stream_tokens(
         model,
@@ -126,14 +131,22 @@ def run_turn(
         stop_ids=turn.stop_ids,
         max_new_tokens=max_new_tokens,
         max_length=max_length,
-        cached_ids=past.ids[:num_cached],
+        cached_ids=before[:num_cached],
     )
-    past.ids += new
+    past.ids = [*before, *new]
     answer = AnswerText(turn.tokenizer)
-    for token in tokens:
-        past.ids.append(token)
-        if answer.push(token):
-            yield Answer(*_with_turn(turn, answer.text, final=False), past)
+    asked = False
+    try:
+        for token in tokens:
+            asked = True
+            past.ids.append(token)
+            if answer.push(token):
+                yield Answer(*_with_turn(turn, answer.text, final=False), past)
+    except BaseException:
+        if not asked:  # the question may be asked again
+            past.cache.truncate(num_cached)
+            past.ids = before
+        raise
     yield Answer(*_with_turn(turn, answer.text, final=True), past)
 
 
@@ -168,7 +181,7 @@ def _with_turn(turn: Turn, text: str, *, final: bool) -> tuple[Any, list[Any]]:
         return response, [*turn.history, (turn.query.content, response)]
     asked = [*turn.history, {"role": turn.query.role, "content": turn.query.content}]
     if turn.tokenizer.chat_format == "chatml" or not final:
-        response = text.strip()
+        response = clean_response(text)
         return response, [*asked, {"role": "assistant", "metadata": "", "content": response}]
     return process_response(text, asked)
 

@@ -198,11 +198,11 @@ def check_lengths(
     if num_fed < 1:
         msg = "the prompt is empty; it needs at least one token, from which the next one follows"
         raise ValueError(msg)
-    if max_new_tokens < 1:
-        msg = f"max_new_tokens is {max_new_tokens}; it must be at least 1"
-        raise ValueError(msg)
     if not 1 <= limit <= seq_length:
         msg = f"max_length is {limit}; the model's seq_length allows 1 to {seq_length}"
+        raise ValueError(msg)
+    if max_new_tokens < 1:
+        msg = f"max_new_tokens is {max_new_tokens}; it must be at least 1"
         raise ValueError(msg)
     num_prompt = num_cached + num_fed
     if num_prompt >= limit:

@@ -45,16 +45,22 @@ def find_checkpoint(
         If it is no folder and cannot be a hub id, or the hub has no such repository.
     ImportError
         If it is to be fetched and ``huggingface_hub`` is not installed.
+    PermissionError
+        If the repository is gated.
     OSError
-        If it cannot be fetched.
+        If it cannot be fetched, and was not before.
+
+    Notes
+    -----
+    Where the hub cannot be reached, what was fetched before is used as it is.
     """
-    if Path(name_or_folder).is_dir():
-        return Path(name_or_folder)
     name = str(name_or_folder)
+    if name and Path(name).is_dir():
+        return Path(name)
     hub_id = SHORT_NAMES.get(name, name)
     if not _HUB_ID.fullmatch(hub_id):
         msg = (
-            f"{name} is not a folder; pass the folder of a ChatGLM2 or ChatGLM3 checkpoint, a hub id "
+            f"{name or 'an empty name'} is not a folder; pass the folder of a ChatGLM2 or ChatGLM3 checkpoint, a hub id "
             f"such as THUDM/chatglm3-6b, or one of {', '.join(SHORT_NAMES)}"
         )
         raise FileNotFoundError(msg)
@@ -78,6 +84,12 @@ def _fetch(hub_id: str, name: str, revision: str | None, with_weights: bool) -> 
         if with_weights:
             safe = any(file.rfilename.endswith(".safetensors") for file in info.siblings or ())
             patterns.append("*.safetensors" if safe else "*.bin")
+    except errors.GatedRepoError as error:
+        msg = (
+            f"{hub_id} is gated: ask for access on its page, then run hf auth login or set HF_TOKEN, "
+            "or fetch the files yourself and pass their folder"
+        )
+        raise PermissionError(msg) from error
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
         where = hub_id if revision is None else f"{hub_id} at revision {revision}"
         msg = f"{name} is not a folder here, and the hub has no {where}; check the spelling"

@@ -9,7 +9,9 @@ import numpy as np
 PAD_ID = 0  # pad_token_id of both families
 
 
-def id_rows(input_ids: Any, attention_mask: Any) -> tuple[list[list[int]], bool]:
+def id_rows(
+    input_ids: Any, attention_mask: Any = None, *, padded: bool = True
+) -> tuple[list[list[int]], bool]:
     """Bring token ids of any form into lists.
 
     Parameters
@@ -18,6 +20,8 @@ def id_rows(input_ids: Any, attention_mask: Any) -> tuple[list[list[int]], bool]
         A list, numpy array or MindSpore tensor.
     attention_mask : integers, shaped as input_ids, or None
         Tokens whose mask is 0 are left out. None leaves out id 0 at either end of a row of a batch.
+    padded : bool
+        False keeps every id where there is no mask.
 
     Returns
     -------
@@ -41,13 +45,16 @@ def id_rows(input_ids: Any, attention_mask: Any) -> tuple[list[list[int]], bool]
             [token for token, keep in zip(row, mask, strict=True) if keep]
             for row, mask in zip(rows, masks, strict=True)
         ], nested
-    return ([_unpadded(row) for row in rows] if len(rows) > 1 else rows), nested
+    return ([_unpadded(row) for row in rows] if nested and padded else rows), nested
 
 
 def _lists(name: str, value: Any) -> tuple[list[list[int]], bool]:
     """Turn a list, array or tensor of ids into lists of int."""
     value = value.asnumpy() if hasattr(value, "asnumpy") else value
-    value = value.tolist() if isinstance(value, np.ndarray) else list(value)
+    value = value.tolist() if isinstance(value, np.ndarray) else value
+    if not isinstance(value, list | tuple):
+        msg = f"{name} is {value!r}; expected token ids, (T,) or (B, T)"
+        raise TypeError(msg)
     nested = bool(value) and isinstance(value[0], list | tuple | np.ndarray)
     rows = (
         [row.tolist() if isinstance(row, np.ndarray) else list(row) for row in value]

@@ -51,9 +51,10 @@ def parse_request(
         If the line is no such object; the message says what is wrong.
     """
     try:
-        fields = json.loads(line)
+        line.encode()  # halves of surrogate pairs come from input that was not UTF-8
+        fields = json.loads(line, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        msg = f"the line is not valid JSON ({error})"
+        msg = f"the line is not valid JSON in UTF-8 ({error})"
         raise ValueError(msg) from error
     if not isinstance(fields, dict):
         msg = f"the line holds a JSON {type(fields).__name__}; expected an object"
@@ -70,6 +71,12 @@ def parse_request(
     form = forms[0]
     ids = _prompt_ids(form, fields[form], tokenizer, default_system)
     return Request(ids, fields.get("id"), form in ("prompt", "messages"))
+
+
+def _refuse_constant(name: str) -> Any:
+    """Refuse NaN and Infinity, which Python reads and JSON does not have."""
+    msg = f"it holds {name}"
+    raise ValueError(msg)
 
 
 def _prompt_ids(

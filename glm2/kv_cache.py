@@ -79,6 +79,7 @@ class KVCache:
         self.block_table = np.arange(shape[0], dtype=np.int32).reshape(num_seqs, pages_per_seq)
         self.lengths = np.zeros(num_seqs, np.int32)
         self.device_views: tuple[Any, ...] | None = None  # made once by the model that uses it
+        self._num_shared = 0  # tokens in pages that may belong to several sequences
         if prefix is not None:
             self._write_prefix(prefix)
 
@@ -88,9 +89,19 @@ class KVCache:
         return int(self.lengths.max())
 
     def truncate(self, length: int) -> None:
-        """Forget all tokens but the first ``length`` of each sequence."""
+        """Forget all tokens but the first ``length`` of each sequence.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer, or `reorder` has let sequences share pages past that length: one
+            would then write over what another reads.
+        """
         if not 0 <= length <= self.length:
             msg = f"length is {length}; the cache holds {self.length} tokens, so 0 to that"
+            raise ValueError(msg)
+        if length < self._num_shared:
+            msg = f"length is {length}, and sequences share their first {self._num_shared} tokens; make a new cache"
             raise ValueError(msg)
         np.minimum(self.lengths, length, out=self.lengths)
 
@@ -133,6 +144,7 @@ class KVCache:
             if keepers[parent] == child:  # the first child takes over its parent's pages
                 continue
             num_full, in_last = divmod(int(self.lengths[parent]) + self.num_prefix, PAGE_SIZE)
+            self._num_shared = max(self._num_shared, num_full * PAGE_SIZE - self.num_prefix)
             for slot in range(num_full, table.shape[1]):
                 table[child, slot] = next(free)
             if in_last:

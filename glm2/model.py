@@ -19,7 +19,8 @@ from glm2.diagnosis import first_bad_layer
 from glm2.generate import PREFILL_CHUNK
 from glm2.interrupts import deferred_interrupts
 from glm2.kv_cache import KVCache
-from glm2.prefix_encoder import encode_prefix, load_prefix_encoder
+from glm2.memory import available_bytes
+from glm2.prefix_encoder import encode_prefix, has_prefix_encoder, load_prefix_encoder
 from glm2.transformer import Transformer
 from glm2.weights import load_weights
 from glm2_ops import checks
@@ -104,11 +105,13 @@ class GLM2Model:
             As the class takes them.
         prefix_encoder : str or Path, optional
             Folder of a P-tuning v2 checkpoint; see `glm2.prefix_encoder.load_prefix_encoder`.
-            ``folder`` itself is one where its config.json has ``pre_seq_len``.
+            ``folder`` itself is one where it holds an encoder, or config.json has ``pre_seq_len``.
         """
         checkpoint = read_checkpoint_config(folder)
         weights = load_weights(folder, checkpoint.config)
-        if prefix_encoder is None and checkpoint.pre_seq_len is not None:
+        if prefix_encoder is None and (
+            checkpoint.pre_seq_len is not None or has_prefix_encoder(folder)
+        ):
             prefix_encoder = folder
         prefix = None
         if prefix_encoder is not None:
@@ -207,19 +210,28 @@ class GLM2Model:
         """Return the logits (T, vocab_size) float32 of all tokens of one sequence ``ids`` (T,).
 
         A chunk a forward pass, so that a long text takes little more memory than its logits.
-        ``prefix_len`` and errors are those of `forward`.
+        ``prefix_len`` and errors are those of `forward`; MemoryError if there is no room for the logits.
         """
-        rest = np.asarray(ids)
-        cache = self.new_cache(max(1, rest.size))
+        ids = self._checked_ids(np.asarray(ids))
+        self._check_seq_length(ids.size)
+        num_bytes, available = 4 * ids.size * self.config.vocab_size, available_bytes()
+        if available is not None and num_bytes > available:
+            msg = (
+                f"the logits of {ids.size} tokens need {num_bytes / 1e9:.1f} GB and this machine has "
+                f"{available / 1e9:.1f} GB free; pass a shorter text"
+            )
+            raise MemoryError(msg)
+        logits = np.empty((ids.size, self.config.vocab_size), np.float32)
+        cache = self.new_cache(ids.size)
         prefixes = np.array([prefix_len], np.int32)
-        size = max(PREFILL_CHUNK, prefix_len)
-        parts: list[npt.NDArray[np.float32]] = []
-        while not parts or rest.size:
-            rows = np.arange(rest[:size].size, dtype=np.int32)
-            cu_seqlens = np.array([0, rows.size], np.int32)
-            parts.append(self._run(rest[:size], cu_seqlens, cache, rows, prefixes))
-            rest, size = rest[size:], PREFILL_CHUNK
-        return np.concatenate(parts)
+        start, size = 0, max(PREFILL_CHUNK, prefix_len)
+        while start < ids.size:
+            chunk = ids[start : start + size]
+            rows = np.arange(chunk.size, dtype=np.int32)
+            cu_seqlens = np.array([0, chunk.size], np.int32)
+            logits[start : start + size] = self._run(chunk, cu_seqlens, cache, rows, prefixes)
+            start, size = start + chunk.size, PREFILL_CHUNK
+        return logits
 
     def _run(
         self,
@@ -234,12 +246,7 @@ class GLM2Model:
         checks.check_cu_seqlens("cu_seqlens", cu_seqlens, ids.size)
         self._check_cache(cache, cu_seqlens)
         lengths = cache.lengths_after(np.diff(cu_seqlens).astype(np.int32))
-        if int(lengths.max()) > self.config.seq_length:
-            msg = (
-                f"the sequence would have {lengths.max()} tokens, but the model's seq_length is "
-                f"{self.config.seq_length}; shorten it"
-            )
-            raise ValueError(msg)
+        self._check_seq_length(int(lengths.max()))
         prefixes = _checked_prefixes(prefix_len, cache.lengths, lengths)
         slots = lengths + np.int32(self._num_prefix)
         checks.check_pages(
@@ -310,6 +317,14 @@ class GLM2Model:
             msg = f"ids holds {bad}; the vocabulary has ids 0 to {self.config.vocab_size - 1}"
             raise ValueError(msg)
         return np.ascontiguousarray(ids, dtype=np.int32)
+
+    def _check_seq_length(self, length: int) -> None:
+        if length > self.config.seq_length:
+            msg = (
+                f"the sequence would have {length} tokens, but the model's seq_length is "
+                f"{self.config.seq_length}; shorten it"
+            )
+            raise ValueError(msg)
 
     def _check_cache(self, cache: KVCache, cu_seqlens: npt.NDArray[np.int32]) -> None:
         if not isinstance(cache, KVCache):

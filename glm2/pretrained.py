@@ -16,7 +16,7 @@ from glm2.chat_tokenizer import ChatTokenizer
 from glm2.config import CheckpointConfig, read_checkpoint_config
 from glm2.conversation import Answer, PastKeyValues, Turn, run_turn
 from glm2.demo import cache_folder
-from glm2.generate import stream_tokens
+from glm2.generate import check_lengths, stream_tokens
 from glm2.hub import find_checkpoint
 from glm2.input_ids import id_rows
 from glm2.model import GLM2Model
@@ -25,7 +25,7 @@ from glm2.sampling import Sampler, SamplingParams
 from glm2.streaming import Streamer, TextStream
 from glm2_reference.config import GLM2Config
 
-# What the published chat methods sample with; top_k is the default of the library they call.
+# Defaults of the published chat methods; top_k is that of the library they call.
 _CHAT = SamplingParams(temperature=0.8, top_p=0.8, top_k=50)
 
 
@@ -90,6 +90,10 @@ class ChatGLM:
         )
         return cls(model, checkpoint)
 
+    def eval(self) -> ChatGLM:
+        """Return the model itself: it is never in training, but programs ask."""
+        return self
+
     @property
     def config(self) -> GLM2Config:
         """Dimensions and constants."""
@@ -109,7 +113,7 @@ class ChatGLM:
         -------
         logits : float32, (T, vocab_size)
         """
-        rows, _ = id_rows(ids, None)
+        rows, _ = id_rows(ids, padded=False)
         if len(rows) != 1:
             msg = f"ids holds {len(rows)} texts; logits takes one at a time"
             raise ValueError(msg)
@@ -120,6 +124,7 @@ class ChatGLM:
         input_ids: Any,
         *,
         attention_mask: Any = None,
+        position_ids: Any = None,
         max_length: int | None = None,
         max_new_tokens: int | None = None,
         do_sample: bool = False,
@@ -146,6 +151,8 @@ class ChatGLM:
             ``attention_mask``, tokens whose mask is 0 are left out; without, so is id 0 at either
             end of a row of a batch.
         attention_mask : integers, shaped as input_ids, optional
+        position_ids : optional
+            What a tokenizer returns beside the other two; they follow from the mask and are not read.
         max_length : int, optional
             Most tokens of prompt and answer together; the checkpoint's limit unless given.
         max_new_tokens : int, optional
@@ -179,6 +186,7 @@ class ChatGLM:
         ValueError, TypeError
             If an argument is wrong.
         """
+        del position_ids
         rows, nested = id_rows(input_ids, attention_mask)
         sampling = SamplingParams(
             temperature=temperature if do_sample else 0.0,
@@ -206,13 +214,8 @@ class ChatGLM:
             watchers[index].push(token)
             return watchers[index].stopped
 
-        limits: dict[str, Any] = {
-            "stop_ids": self._stop_ids(eos_token_id),
-            "max_length": self.checkpoint.max_length if max_length is None else max_length,
-        }
-        limits["max_new_tokens"] = (
-            limits["max_length"] if max_new_tokens is None else max_new_tokens
-        )
+        limits: dict[str, Any] = self._limits(max_length, max_new_tokens)
+        limits["stop_ids"] = self._stop_ids(eos_token_id)
         try:
             if num_beams > 1:
                 made = [
@@ -247,12 +250,13 @@ class ChatGLM:
 
         Greedy unless ``sampling`` is given; the rest as `generate` takes it.
         """
-        rows, _ = id_rows(input_ids, None)
+        rows, _ = id_rows(input_ids)
         if len(rows) != 1:
             msg = f"input_ids holds {len(rows)} texts; stream_generate takes one"
             raise ValueError(msg)
-        limit = self.checkpoint.max_length if max_length is None else max_length
-        most = limit if max_new_tokens is None else max_new_tokens
+        limits = self._limits(max_length, max_new_tokens)
+        limit, most = limits["max_length"], limits["max_new_tokens"]
+        check_lengths(0, len(rows[0]), limit, self.config.seq_length, most)
         return stream_tokens(
             self.model,
             rows[0],
@@ -360,21 +364,25 @@ class ChatGLM:
         """Sort the options and run one turn."""
         chatglm = self.checkpoint.chat_format != "chatml"
         defaults, given = _CHAT if chatglm else self.checkpoint.sampling, dict(options)
-        limit = given.pop("max_length", None) or self.checkpoint.max_length
-        limits = {"max_length": limit, "max_new_tokens": given.pop("max_new_tokens", None) or limit}
+        limits = self._limits(given.pop("max_length", None), given.pop("max_new_tokens", None))
         num_beams = given.pop("num_beams", 1)
         if given.pop("do_sample", True) is False:
             given["temperature"] = 0.0
-        try:
-            sampling = dataclasses.replace(defaults, **given)
-        except TypeError:
-            known = [field.name for field in dataclasses.fields(SamplingParams)]
-            unknown = sorted(set(given) - set(known))
+        known = [field.name for field in dataclasses.fields(SamplingParams)]
+        unknown = sorted(set(given) - set(known))
+        if unknown:
             msg = (
                 f"unknown options {', '.join(unknown)}; there are max_length, max_new_tokens, "
                 f"num_beams, do_sample, {', '.join(known)}"
             )
-            raise TypeError(msg) from None
+            raise TypeError(msg)
+        sampling = dataclasses.replace(defaults, **given)
+        if tokenizer.chat_format != self.checkpoint.chat_format:
+            msg = (
+                f"the tokenizer writes {tokenizer.chat_format} prompts and the model reads "
+                f"{self.checkpoint.chat_format}; open both from the same checkpoint"
+            )
+            raise ValueError(msg)
         turn = Turn(
             tokenizer=tokenizer,
             query=Message(role, query),  # type: ignore[arg-type]
@@ -384,11 +392,20 @@ class ChatGLM:
         )
         return run_turn(self.model, turn, sampling, past=past, num_beams=num_beams, **limits)
 
+    def _limits(self, max_length: int | None, max_new_tokens: int | None) -> dict[str, int]:
+        """Fill in the lengths that were not given; 0 is given."""
+        limit = self.checkpoint.max_length if max_length is None else max_length
+        return {
+            "max_length": limit,
+            "max_new_tokens": limit if max_new_tokens is None else max_new_tokens,
+        }
+
     def _stop_ids(self, eos_token_id: int | Collection[int] | None) -> frozenset[int]:
         """Return the ids that end an answer: those given, else those of config.json."""
         if eos_token_id is None:
             return frozenset(self.checkpoint.eos_token_ids)
-        return frozenset([eos_token_id] if isinstance(eos_token_id, int) else eos_token_id)
+        one = isinstance(eos_token_id, int | np.integer)
+        return frozenset([eos_token_id] if one else eos_token_id)  # type: ignore[list-item,arg-type]
 
 
 def _watchers(

@@ -33,6 +33,8 @@ class SamplingParams:
     ------
     ValueError
         If a value lies outside the range that its message names.
+    TypeError
+        If one is no number.
     """
 
     temperature: float = 1.0
@@ -42,6 +44,14 @@ class SamplingParams:
     seed: int | None = None
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            whole = field.name in ("top_k", "seed")
+            numbers = (int, np.integer) if whole else (int, float, np.integer, np.floating)
+            optional = field.name == "seed" and value is None
+            if isinstance(value, bool) or not (optional or isinstance(value, numbers)):
+                msg = f"{field.name} is {value!r}; expected {'an integer' if whole else 'a number'}"
+                raise TypeError(msg)
         ranges = (
             ("temperature", self.temperature >= 0, "at least 0; 0 is greedy"),
             ("top_k", self.top_k >= 0, "at least 0; 0 keeps all tokens"),

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from glm2.checkpoint_files import has_weights
 from glm2.commands._environment import Check, guarded
 from glm2.config import CheckpointConfig, read_checkpoint_config
 from glm2.memory import available_bytes
+from glm2.weights import load_weights
 from glm2_reference.config import published_tensor_shapes
 
 _ACTIVATION_BYTES = 1_000_000_000  # MindSpore, Python and one prefill chunk of a 6B model
@@ -21,20 +27,32 @@ def checkpoint_checks(model: str) -> list[Check]:
     def recognise() -> Check:
         from glm2.hub import find_checkpoint
 
-        found.append(read_checkpoint_config(find_checkpoint(model)))
+        # Of what the hub has, the weights are looked at only if they have been fetched already.
+        found.append(read_checkpoint_config(find_checkpoint(model, with_weights=False)))
         return _family(found[0])
 
     family = guarded("model", recognise)
     if not found:
         return [family]
     checkpoint = found[0]
+    if not Path(model).is_dir() and not has_weights(checkpoint.folder):
+        later = "not fetched yet: glm2 chat or from_pretrained does it"
+        return [
+            family,
+            guarded("context", lambda: _context(checkpoint)),
+            guarded("tokenizer", lambda: _tokenizer(checkpoint)),
+            Check("weights", "info", later),
+            guarded("fits", lambda: _fits(checkpoint, _float16_weights(checkpoint))),
+        ]
     return [
         family,
         guarded("context", lambda: _context(checkpoint)),
         guarded("tokenizer", lambda: _tokenizer(checkpoint)),
         guarded("weights", lambda: _weights(checkpoint)),
         guarded("prefix", lambda: _prefix(checkpoint)),
-        guarded("fits", lambda: _fits(checkpoint)),
+        guarded(
+            "fits", lambda: _fits(checkpoint, load_weights(checkpoint.folder, checkpoint.config))
+        ),
     ]
 
 
@@ -81,8 +99,6 @@ def _tokenizer(checkpoint: CheckpointConfig) -> Check:
 
 def _weights(checkpoint: CheckpointConfig) -> Check:
     """Map the files and check that every tensor is there."""
-    from glm2.weights import load_weights
-
     weights = load_weights(checkpoint.folder, checkpoint.config)
     num_bytes = sum(array.nbytes for array in weights.values())
     dtypes = ", ".join(sorted({array.dtype.name for array in weights.values()}))
@@ -91,22 +107,26 @@ def _weights(checkpoint: CheckpointConfig) -> Check:
 
 def _prefix(checkpoint: CheckpointConfig) -> Check:
     """Look for a P-tuning v2 prefix encoder."""
-    from glm2.prefix_encoder import encode_prefix, load_prefix_encoder
+    from glm2.prefix_encoder import encode_prefix, has_prefix_encoder, load_prefix_encoder
 
-    if checkpoint.pre_seq_len is None:
+    if checkpoint.pre_seq_len is None and not has_prefix_encoder(checkpoint.folder):
         return Check("prefix", "info", "no P-tuning v2 prefix")
     tensors = load_prefix_encoder(checkpoint.folder, checkpoint.config)
     prefix = encode_prefix(tensors, checkpoint.config)
     return Check("prefix", "ok", f"P-tuning v2 prefix of {prefix.shape[2]} tokens")
 
 
-def _fits(checkpoint: CheckpointConfig) -> Check:
+def _float16_weights(checkpoint: CheckpointConfig) -> dict[str, npt.NDArray[Any]]:
+    """Stand in for weights that are not here: arrays of their shapes, of no size in memory."""
+    shapes = published_tensor_shapes(checkpoint.config)
+    return {name: np.broadcast_to(np.float16(0), shape) for name, shape in shapes.items()}
+
+
+def _fits(checkpoint: CheckpointConfig, weights: Mapping[str, npt.NDArray[Any]]) -> Check:
     """Compare what a full conversation needs with what the machine has."""
     from glm2.device_weights import copied_bytes
-    from glm2.weights import load_weights
 
     config = checkpoint.config
-    weights = load_weights(checkpoint.folder, config)
     used = sum(array.nbytes for array in weights.values() if array.dtype == np.float32)
     used += copied_bytes(config, weights)  # the others
     per_token = 2 * 2 * config.num_layers * config.num_kv_heads * config.head_dim  # float16

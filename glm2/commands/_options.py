@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -134,12 +133,11 @@ def _open(
     from glm2.chat_tokenizer import ChatTokenizer
     from glm2.config import read_checkpoint_config
 
-    os.environ.setdefault("GLOG_v", "3")  # MindSpore warns on stderr about its own cache
     read_checkpoint_config(folder, chat_format)
     tokenizer = ChatTokenizer.from_folder(folder, chat_format)
-    from glm2.pretrained import ChatGLM  # here, because it imports MindSpore: seconds
+    from glm2.auto import AutoModel
 
-    model = ChatGLM.from_pretrained(
+    model = AutoModel.from_pretrained(
         folder, prefix_encoder=prefix_encoder, cache_dtype=cache_dtype, chat_format=chat_format
     )
     return Opened(model, tokenizer)

@@ -77,9 +77,21 @@ def command(
     Exit code 1 if any could not.
     """
     sampling = given_sampling(temperature, top_p, top_k, repetition_penalty, seed)
+    if stop is not None and "" in stop:
+        msg = "--stop is empty; give it a text, or leave it out"
+        raise typer.BadParameter(msg)
+    if resume and output is None:
+        msg = "--resume goes on with a file; name it with --output"
+        raise typer.BadParameter(msg)
     with contextlib.ExitStack() as stack:
         lines, total = _open_source(source, stack)
-        done = 0 if output is None else _lines_done(output, resume)
+        done, num_failed = (0, 0) if output is None else _lines_done(output, resume)
+        if total is not None and done > total:
+            msg = (
+                f"{output}.partial has {done} answers and {source} {total} lines; it is of "
+                "another input: delete it"
+            )
+            raise ValueError(msg)
         checkpoint = open_checkpoint(
             model, chat_format, prefix_encoder=prefix_encoder, cache_dtype=cache_dtype
         )
@@ -91,7 +103,7 @@ def command(
             tuple(stop or ()),
         )
         target = sys.stdout if output is None else stack.enter_context(_partial(output, resume))
-        num_failed = _run(job, lines, total, done, batch_size, target)
+        num_failed += _run(job, lines, total, done, batch_size, target)
     if output is not None:
         _partial_path(output).replace(output)
     if num_failed:
@@ -116,12 +128,22 @@ def _run(
     with count_progress("Answering", total, done) as advance:
         while batch := list(itertools.islice(numbered, batch_size)):
             for answer in _answer(job, batch):
-                target.write(json.dumps(answer, ensure_ascii=False) + "\n")
+                target.write(_json_line(answer))
                 num_failed += "error" in answer
                 num_tokens += answer.get("new_tokens", 0)
             target.flush()
             advance(len(batch), f"{num_tokens / (time.perf_counter() - started_s):.1f} tokens/s")
     return num_failed
+
+
+def _json_line(answer: dict[str, Any]) -> str:
+    """Write an answer readably; text that UTF-8 cannot hold is escaped."""
+    line = json.dumps(answer, ensure_ascii=False)
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        line = json.dumps(answer)
+    return line + "\n"
 
 
 def _answer(job: _Job, batch: list[tuple[int, str]]) -> list[dict[str, Any]]:
@@ -161,7 +183,7 @@ def _answer(job: _Job, batch: list[tuple[int, str]]) -> list[dict[str, Any]]:
 
 
 def _complete(job: _Job, prompts: dict[int, list[int]]) -> dict[int, dict[str, Any]]:
-    """Generate for the prompts of a batch; an error that one of them causes is each one's."""
+    """Generate for the prompts of a batch; where one of them fails, for each alone."""
     from glm2.completion import complete
     from glm2.prompt import stop_ids
     from glm2.sampling import Sampler
@@ -189,7 +211,10 @@ def _complete(job: _Job, prompts: dict[int, list[int]]) -> dict[int, dict[str, A
             max_length=checkpoint.max_length,
         )
     except (ValueError, FloatingPointError, MemoryError) as error:
-        return {number: {"error": str(error)} for number in prompts}
+        if len(prompts) == 1:
+            return {number: {"error": str(error)} for number in prompts}
+        alone = (_complete(job, {number: ids}) for number, ids in prompts.items())
+        return {number: result for results in alone for number, result in results.items()}
     return {
         number: dataclasses.asdict(completion)
         for number, completion in zip(prompts, completions, strict=True)
@@ -206,7 +231,7 @@ def _open_source(source: str, stack: contextlib.ExitStack) -> tuple[Iterator[str
         raise FileNotFoundError(msg)
     with path.open("rb") as counted:
         total = sum(1 for line in counted if line.strip())
-    file = stack.enter_context(path.open(encoding="utf-8", errors="replace"))
+    file = stack.enter_context(path.open(encoding="utf-8-sig", errors="surrogateescape"))
     return (line for line in file if line.strip()), total
 
 
@@ -215,18 +240,29 @@ def _partial_path(output: Path) -> Path:
     return output.with_name(f"{output.name}.partial")
 
 
-def _lines_done(output: Path, resume: bool) -> int:
-    """Count the whole lines of an earlier run, and drop half of one."""
+def _lines_done(output: Path, resume: bool) -> tuple[int, int]:
+    """Count the whole lines of an earlier run, and the errors among them; drop half of one."""
     partial = _partial_path(output)
     if not partial.is_file():
-        return 0
+        return 0, 0
     if not resume:
         msg = f"{partial} is left from an interrupted run; pass --resume to go on, or delete it"
         raise FileExistsError(msg)
     data = partial.read_bytes()
     whole = data[: data.rfind(b"\n") + 1]
+    num_failed = 0
+    for number, line in enumerate(whole.split(b"\n")[:-1]):
+        try:
+            answer = json.loads(line)
+            numbered = answer["index"] == number
+        except (ValueError, TypeError, KeyError, RecursionError):
+            numbered = False
+        if not numbered:
+            msg = f"{partial} is not what an interrupted run leaves (line {number + 1}); delete it"
+            raise ValueError(msg)
+        num_failed += "error" in answer
     os.truncate(partial, len(whole))
-    return whole.count(b"\n")
+    return whole.count(b"\n"), num_failed
 
 
 @contextlib.contextmanager

@@ -140,7 +140,8 @@ class _Network:
         )  # fmt: skip
         dq, dk, dv = (x[0].swapaxes(0, 1) for x in gradients)  # (T, heads, D)
         dqk = rope_gradients(np.concatenate([dq, dk], axis=1), self.cos, self.sin, self.positions)
-        return np.concatenate([dqk, dv], axis=1).reshape(len(dflat), -1)
+        dqkv: FloatArray = np.concatenate([dqk, dv], axis=1).reshape(len(dflat), -1)
+        return dqkv
 
     def _published_rows(self, rows: FloatArray) -> FloatArray:
         """Undo `gather_qkv_rows` where the published projection interleaves q, k and v a head."""

@@ -58,6 +58,15 @@ def alone(model, prompt, params, *, count, **options):
     return list(tokens)
 
 
+def test_batch_equals_each_alone_in_the_default_dtypes(prompts):
+    weights = random_weights(CONFIG, np.random.default_rng(5), np.float16)
+    model = GLM2Model(CONFIG, weights)
+    made = generate_batch(
+        model, prompts, [Sampler(GREEDY) for _ in prompts], stop_ids=(), max_new_tokens=40
+    )
+    assert [m.ids for m in made] == [alone(model, p, GREEDY, count=40) for p in prompts]
+
+
 @pytest.mark.parametrize(
     "params",
     [GREEDY, SamplingParams(temperature=0.9, top_p=0.8, repetition_penalty=1.2, seed=3)],
@@ -224,4 +233,14 @@ def test_wrong_arguments_are_refused(model, prompts):
         BeamParams(num_beams=0)
     with pytest.raises(ValueError, match="chunk_tokens is 0"):
         alone(model, [1], GREEDY, count=1, chunk_tokens=0)
+    with pytest.raises(ValueError, match="there are 2 prompts and 1 samplers"):
+        generate_batch(model, [[1], [2]], [Sampler(GREEDY)], stop_ids=(), max_new_tokens=1)
+    for chunk_tokens in (0, -3):
+        with pytest.raises(ValueError, match=f"chunk_tokens is {chunk_tokens}; it must be"):
+            run([[1]], chunk_tokens=chunk_tokens)
+        with pytest.raises(ValueError, match=f"chunk_tokens is {chunk_tokens}; it must be"):
+            beam_search(
+                model, [1], BeamParams(num_beams=2), GREEDY,
+                stop_ids=(), max_new_tokens=1, chunk_tokens=chunk_tokens,
+            )  # fmt: skip
     run([[1]])  # and the next call works

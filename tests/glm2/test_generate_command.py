@@ -167,6 +167,8 @@ def test_a_bad_line_is_an_error_of_its_own(run):
         (json.dumps({"prompt": "x" * 500}), "tokens and the context holds 400"),
         (json.dumps({"prompt": "nan"}), "logits are NaN or inf"),
         ("[" * 100000, "the line is not valid JSON"),
+        ('{"prompt": "hi", "id": NaN}', "the line is not valid JSON in UTF-8 (it holds NaN)"),
+        ('{"\\ud800": 1}', "unknown: \ud800"),
     ]
     asked = "".join(f"{line}\n" for line, _ in bad) + lines({"prompt": "hi"})
     code, answers, err = run(stdin=asked)
@@ -175,6 +177,63 @@ def test_a_bad_line_is_an_error_of_its_own(run):
         assert message in answer["error"]
     assert answers[-1]["response"] == "你好 there"
     assert f"glm2: {len(bad)} lines could not be answered" in err
+
+
+def test_labels_that_utf8_cannot_hold_come_back(run):
+    code, answers, _ = run(stdin='{"prompt": "hi", "id": "\\ud800"}\n{"prompt": "colour"}\n')
+    assert code == 0
+    assert answers[0]["id"] == "\ud800"
+    assert answers[1]["response"] == "red green blue"
+
+
+def test_a_row_that_fails_leaves_the_others_their_answers(run):
+    asked = lines({"prompt": "hi"}, {"prompt": "nan"}, {"prompt": "colour"})
+    code, answers, _ = run("--batch-size", "3", stdin=asked)
+    assert code == 1
+    assert "NaN or inf" in answers[1]["error"]
+    assert [answers[i]["response"] for i in (0, 2)] == ["你好 there", "red green blue"]
+
+
+def test_bytes_that_are_not_utf8_are_an_error_of_their_line(run, tmp_path):
+    source = tmp_path / "in.jsonl"
+    source.write_bytes(
+        b'\xef\xbb\xbf{"prompt": "hi"}\r\n{"prompt": "h\xff\xfei"}\n{"prompt": "colour"}'
+    )
+    code, answers, _ = run(str(source))
+    assert code == 1
+    assert answers[0]["response"] == "你好 there"  # a byte order mark is no part of the line
+    assert "not valid JSON in UTF-8" in answers[1]["error"]
+    assert answers[2]["response"] == "red green blue"
+
+
+@pytest.mark.parametrize(
+    ("left", "message"),
+    [
+        ("x\ny\n", "is not what an interrupted run leaves (line 1); delete it"),
+        ('{"index": 1}\n', "is not what an interrupted run leaves (line 1)"),
+        ('{"index": 0}\n{"index": 1}\n', "has 2 answers and"),
+    ],
+)
+def test_resume_of_something_else_is_refused(run, tmp_path, left, message):
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text(lines({"prompt": "hi"}))
+    partial = tmp_path / "out.jsonl.partial"
+    partial.write_text(left)
+    code, _, err = run(str(source), "-o", str(target), "--resume")
+    assert code == 1
+    assert message in err
+    assert partial.read_text() == left
+    assert not target.exists()
+
+
+def test_resume_remembers_the_errors_of_the_first_part(run, tmp_path):
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text("nonsense\n" + lines({"prompt": "hi"}))
+    (tmp_path / "out.jsonl.partial").write_text('{"index": 0, "error": "x"}\n')
+    code, _, err = run(str(source), "-o", str(target), "--resume")
+    assert code == 1
+    assert "1 lines could not be answered" in err
+    assert len(target.read_text(encoding="utf-8").splitlines()) == 2
 
 
 def test_stop_text_ends_an_answer(run):
@@ -234,6 +293,8 @@ def test_wrong_options_are_refused(run, tmp_path):
     code, _, err = run("--cache-dtype", "int8", stdin="")
     assert code == 2
     assert "--cache-dtype is 'int8'; expected float16 or float32" in err
+    assert "--stop is empty" in run("--stop", "", stdin="")[2]
+    assert "--resume goes on with a file; name it with --output" in run("--resume", stdin="")[2]
     assert run(stdin="") == (0, [], "")
 
 

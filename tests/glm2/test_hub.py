@@ -185,7 +185,5 @@ def test_folder_goes_first(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["nowhere", "/no/such/folder", "a/b/c", ""])
 def test_what_is_neither_folder_nor_name(name):
-    if name == "":
-        name = "-"
     with pytest.raises(FileNotFoundError, match="is not a folder; pass the folder of a ChatGLM2"):
         find_checkpoint(name)

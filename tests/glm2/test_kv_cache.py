@@ -67,6 +67,18 @@ def test_reorder_shares_full_pages():
     assert len(set(cache.block_table[:, 2])) == 3
 
 
+def test_truncating_into_shared_pages_is_refused():
+    cache = KVCache(**SIZES, max_tokens=300, num_seqs=2, dtype=np.float32)
+    for token in range(200):
+        write(cache, 0, token)
+    cache.reorder([0, 0])
+    cache.truncate(150)
+    with pytest.raises(
+        ValueError, match="length is 127, and sequences share their first 128 tokens"
+    ):
+        cache.truncate(127)
+
+
 @pytest.mark.parametrize("parents", [[0], [0, 2], [-1, 0]])
 def test_reorder_refuses_wrong_parents(parents):
     cache = KVCache(**SIZES, max_tokens=4, num_seqs=2)

@@ -11,9 +11,8 @@ from glm2.memory import available_bytes, total_bytes
 
 
 @pytest.fixture
-def system(monkeypatch, tmp_path):
-    """``system(name=text)`` puts up system files; names as in ``FILES``."""
-    (tmp_path / "job").mkdir()
+def system(monkeypatch):
+    """``system(name=text)`` puts up system files by name, other characters as underscores."""
 
     def build(**files):
         def read(path):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from glm2.prefix_encoder import encode_prefix, load_prefix_encoder
+from glm2.prefix_encoder import encode_prefix, has_prefix_encoder, load_prefix_encoder
 from glm2_reference import GLM2Config
 
 CONFIG = GLM2Config(
@@ -102,3 +104,38 @@ def test_folder_without_a_prefix_encoder(tmp_path):
         ValueError, match=r"holds no transformer\.prefix_encoder\.embedding\.weight"
     ):
         load_prefix_encoder(tmp_path, CONFIG)
+
+
+CONTRADICTIONS = {
+    "length": (
+        {"pre_seq_len": 64},
+        ("embedding.weight",),
+        r"embedding\.weight has shape \(5, 96\), expected \(64,",
+    ),
+    "projection is missing": (
+        {"pre_seq_len": 5, "prefix_projection": True},
+        ("embedding.weight",),
+        r"missing trans\.0\.weight; missing trans\.0\.bias",
+    ),
+    "projection is there": (
+        {"prefix_projection": False},
+        tuple(SHAPES),
+        "prefix_projection = false, but a projection is there",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CONTRADICTIONS)
+def test_config_that_contradicts_the_tensors(tmp_path, name):
+    fields, names, message = CONTRADICTIONS[name]
+    write(tmp_path, tensors(*names))
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    with pytest.raises(ValueError, match=message):
+        load_prefix_encoder(tmp_path, CONFIG)
+
+
+def test_config_that_agrees_with_the_tensors(tmp_path):
+    write(tmp_path, tensors())
+    (tmp_path / "config.json").write_text(json.dumps({"pre_seq_len": 5, "prefix_projection": True}))
+    assert len(load_prefix_encoder(tmp_path, CONFIG)) == 5
+    assert has_prefix_encoder(tmp_path)

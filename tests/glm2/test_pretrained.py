@@ -16,7 +16,9 @@ import mindspore as ms
 
 import glm2
 from glm2.batch import generate_batch
+from glm2.conversation import PastKeyValues
 from glm2.generate import ContextLengthError
+from glm2.response import process_response
 from glm2.sampling import Sampler, SamplingParams
 from glm2.streaming import TextStreamer
 from glm2.weights import save_weights
@@ -107,7 +109,7 @@ def reference():
 
 
 @pytest.mark.parametrize("family", NAMES)
-def test_the_lectures_snippet(opened, family):
+def test_the_lectures_snippet(opened, reference, family):
     model, tokenizer = opened[family]
     prompt = tokenizer.build_prompt("the quick fox?")
     input_ids = tokenizer([prompt])["input_ids"]
@@ -115,7 +117,10 @@ def test_the_lectures_snippet(opened, family):
     text = tokenizer.decode(outputs)[0]
     assert isinstance(text, str)
     assert outputs[0][: len(input_ids[0])] == input_ids[0]
-    assert len(input_ids[0]) < len(outputs[0]) <= 60
+    wanted = reference_generate(
+        reference, input_ids[0], max_new_tokens=60 - len(input_ids[0]), stop_ids=(2,)
+    )
+    assert outputs[0][len(input_ids[0]) :] == wanted
 
 
 def test_generate_returns_prompt_and_continuation(chatglm2, reference):
@@ -158,6 +163,11 @@ def test_padding_of_either_side_makes_no_difference(chatglm2):
             )
             assert model.generate(encoded["input_ids"], max_new_tokens=12) == alone
     assert model.generate(tokenizer(texts)["input_ids"], max_new_tokens=12) == alone
+    for side in ("left", "right"):
+        padded = tokenizer(texts[:1], padding="max_length", max_length=30, padding_side=side)
+        assert model.generate(padded["input_ids"], max_new_tokens=12) == alone[:1]
+    encoded = tokenizer(texts, padding=True, return_tensors="np")
+    assert model.eval().generate(**encoded, max_new_tokens=12) == alone
 
 
 def test_sampling_repeats_and_does_not_depend_on_the_batch(chatglm2):
@@ -202,7 +212,7 @@ def test_streamer_gets_every_new_token(chatglm2):
         eos_token_id=(),
         streamer=TextStreamer(tokenizer.tokenizer, pieces.append),
     )
-    assert "".join(pieces).rstrip("\ufffd") in tokenizer.decode(streamer.ids)
+    assert "".join(pieces) == tokenizer.decode(streamer.ids).rstrip("\ufffd")
 
 
 def test_stop_strings_end_the_answer(chatglm2):
@@ -229,7 +239,53 @@ WRONG = {
     "text": (
         lambda m, _: m.generate("hello"),
         TypeError,
-        "input_ids holds 'h'; expected token ids",
+        "input_ids is 'hello'; expected token ids",
+    ),
+    "one number": (lambda m, _: m.generate(5), TypeError, "input_ids is 5; expected token ids"),
+    "nothing": (lambda m, _: m.generate(None), TypeError, "input_ids is None; expected"),
+    "chat temperature": (
+        lambda m, t: m.chat(t, "hi", temperature=None),
+        TypeError,
+        "temperature is None; expected a number",
+    ),
+    "chat max_length": (
+        lambda m, t: m.chat(t, "hi", max_length=0),
+        ValueError,
+        "max_length is 0; the model's seq_length allows 1 to 512",
+    ),
+    "chat max_new_tokens": (
+        lambda m, t: m.chat(t, "hi", max_new_tokens=0),
+        ValueError,
+        "max_new_tokens is 0",
+    ),
+    "chat far too long": (
+        lambda m, t: m.chat(t, "hi", max_length=10**9),
+        ValueError,
+        "max_length is 1000000000; the model's seq_length allows",
+    ),
+    "stream far too long": (
+        lambda m, _: m.stream_generate([1], max_length=10**9),
+        ValueError,
+        "max_length is 1000000000",
+    ),
+    "logits too long": (
+        lambda m, _: m.logits([1] * 513),
+        ValueError,
+        "would have 513 tokens, but the model's seq_length is 512",
+    ),
+    "another tokenizer": (
+        lambda m, t: m.chat(glm2.ChatTokenizer(t.tokenizer, "chatglm3"), "hi"),
+        ValueError,
+        "the tokenizer writes chatglm3 prompts and the model reads chatglm2",
+    ),
+    "beams on a cache": (
+        lambda m, t: list(
+            m.stream_chat(
+                t, "hi", num_beams=2, past_key_values=PastKeyValues(m.model.new_cache(9), [])
+            )
+        ),
+        ValueError,
+        "num_beams is 2; a beam search cannot go on from past_key_values",
     ),
     "floats": (lambda m, _: m.generate(np.ones(3)), TypeError, r"input_ids holds 1\.0; expected"),
     "too deep": (lambda m, _: m.generate([[[1]]]), TypeError, r"input_ids holds \[1\]; expected"),
@@ -329,14 +385,20 @@ def test_chatglm3_chat_and_history(chatglm3):
     history = [{"role": "system", "content": "be the fox"}]
     options = {"do_sample": False, "max_new_tokens": 12, "repetition_penalty": 1.0}
     answer, longer = model.chat(tokenizer, "who?", history=history, **options)
+    prompt = tokenizer.build_chat_input("who?", history, return_tensors=None)["input_ids"][0]
+    stops = [2, tokenizer.get_command("<|user|>"), tokenizer.get_command("<|observation|>")]
+    made = model.generate(prompt, max_new_tokens=12, eos_token_id=stops)[len(prompt) :]
+    shown = tokenizer.decode([token for token in made if token not in stops]).rstrip("\ufffd")
+    assert answer == process_response(shown, [{"role": "user", "content": "who?"}])[0]
     assert longer[:2] == [history[0], {"role": "user", "content": "who?"}]
     assert longer[-1]["role"] == "assistant"
     assert history == [{"role": "system", "content": "be the fox"}]
     _, more = model.chat(tokenizer, "sunny", history=longer, role="observation", **options)
     assert more[len(longer)] == {"role": "observation", "content": "sunny"}
     beams, _ = model.chat(tokenizer, "who?", history=history, num_beams=2, **options)
-    assert isinstance(beams, (str, dict))
-    assert answer is not None
+    made = model.generate(prompt, max_new_tokens=12, num_beams=2, eos_token_id=stops)[len(prompt) :]
+    shown = tokenizer.decode([token for token in made if token not in stops]).rstrip("\ufffd")
+    assert beams == process_response(shown, [{"role": "user", "content": "who?"}])[0]
 
 
 @pytest.mark.parametrize("role", ["<|user|>", "<|observation|>", "</s>"])
@@ -402,6 +464,41 @@ def test_stream_chat_with_past_key_values_feeds_only_what_is_new(chatglm2, refer
     # A whole conversation encoded anew has another piece between the rounds.
     anew = tokenizer(tokenizer.build_prompt("dog?", [("fox?", first)]))["input_ids"]
     assert anew != before + new
+
+
+def test_a_question_that_failed_can_be_asked_again(chatglm2, monkeypatch):
+    model, tokenizer = chatglm2
+    options = {"do_sample": False, "max_new_tokens": 6, "return_past_key_values": True}
+    *_, (_, history, past) = model.stream_chat(tokenizer, "fox?", **options)
+    ids, length = list(past.ids), past.cache.length
+    forward = model.model.forward
+
+    def interrupted(*arguments, **named):
+        forward(*arguments, **named)  # the cache has grown by then
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(model.model, "forward", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(model.stream_chat(tokenizer, "dog?", history, past_key_values=past, **options))
+    monkeypatch.undo()
+    assert (past.ids, past.cache.length) == (ids, length)
+    *_, (again, _, _) = model.stream_chat(
+        tokenizer, "dog?", history, past_key_values=past, **options
+    )
+    *_, (_, history, fresh) = model.stream_chat(tokenizer, "fox?", **options)
+    *_, (wanted, _, _) = model.stream_chat(
+        tokenizer, "dog?", history, past_key_values=fresh, **options
+    )
+    assert again == wanted
+    assert past.ids == fresh.ids
+
+
+def test_a_cache_that_is_full_is_told_before_the_turn(chatglm2):
+    model, tokenizer = chatglm2
+    options = {"do_sample": False, "max_new_tokens": 5, "return_past_key_values": True}
+    *_, (_, history, past) = model.stream_chat(tokenizer, "fox?", max_length=40, **options)
+    with pytest.raises(ContextLengthError, match="and the context holds 40"):
+        list(model.stream_chat(tokenizer, "dog " * 20, history, past_key_values=past, **options))
 
 
 def test_past_key_values_of_an_interrupted_answer_go_on(chatglm3):

@@ -134,6 +134,15 @@ def test_checkpoint_of_every_form_matches_published(recorded, form, tmp_path):
     assert names == {".json", ".safetensors" if "safetensors" in form else ".bin"}
 
 
+def test_checkpoint_that_torch_saved_matches_published():
+    """A whole folder as the publisher's libraries write it: float16 shards, index, config.json."""
+    folder = GOLDEN / "saved_by_torch"
+    outputs = np.load(folder / "outputs.npz")
+    assert len(list(folder.glob("pytorch_model-*.bin"))) == 3
+    model = GLM2Model.from_pretrained(folder, cache_dtype="float32")
+    assert relative_error(model.logits(outputs["ids"]), outputs["logits"]) < 1e-4
+
+
 @pytest.mark.parametrize("beside", [True, False], ids=["beside", "in one folder"])
 @pytest.mark.parametrize("form", ["prefix", "projected_prefix"])
 def test_prefix_encoder_on_disk_matches_published(form, beside, tmp_path):

@@ -126,3 +126,19 @@ def test_sampler_refuses_broken_logits(temperature, logits, message):
 def test_sampling_params_refuse_value_out_of_range(name, value):
     with pytest.raises(ValueError, match=f"{name} is {value}; it must be"):
         SamplingParams(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("temperature", None, "a number"),
+        ("temperature", "hot", "a number"),
+        ("top_p", True, "a number"),
+        ("top_k", 1.5, "an integer"),
+        ("seed", "x", "an integer"),
+    ],
+)
+def test_sampling_params_refuse_what_is_no_number(name, value, wanted):
+    with pytest.raises(TypeError, match=f"{name} is {value!r}; expected {wanted}"):
+        SamplingParams(**{name: value})
+    SamplingParams(temperature=np.float32(0.5), top_k=np.int64(3), seed=np.int32(1))

@@ -57,6 +57,32 @@ def main() -> None:
         recorded["fields"] = np.array(json.dumps(fields))
         recorded["seed"] = np.array(seed)
         np.savez_compressed(HERE / f"published_{case}.npz", **recorded)
+    save_whole(modules["chatglm2"])
+
+
+SMALL = {
+    "num_layers": 1,
+    "hidden_size": 32,
+    "ffn_hidden_size": 40,
+    "num_attention_heads": 2,
+    "kv_channels": 16,
+    "multi_query_group_num": 1,
+    "padded_vocab_size": 72,
+    "seq_length": 64,
+}
+
+
+@torch.inference_mode()
+def save_whole(modeling) -> None:
+    """Let the publisher's libraries write a whole checkpoint, sharded, in float16."""
+    model = build(modeling, FIELDS | SMALL, seed=5)
+    model.half().float()  # the numbers that float16 holds
+    ids = np.arange(3, 35)
+    logits = model(tensor(ids)).logits[0].numpy()
+    folder = HERE / "saved_by_torch"
+    model.config.torch_dtype = torch.float16
+    model.half().save_pretrained(folder, safe_serialization=False, max_shard_size="12KB")
+    np.savez_compressed(folder / "outputs.npz", ids=ids, logits=logits)
 
 
 def _modeling(folder: Path):
