@@ -123,7 +123,7 @@ def generate_batch(
             raise type(error)(msg) from error
     longest = min(limit, max(map(len, prompts)) + max_new_tokens)
     cache = model.new_cache(longest, num_seqs=len(prompts))
-    logits = _prefill(model, prompts, cache, prefix_lens or [0] * len(prompts), chunk_tokens)
+    logits = prefill_batch(model, prompts, cache, prefix_lens or [0] * len(prompts), chunk_tokens)
     texts = [list(prompt) for prompt in prompts]
     reasons: dict[int, FinishReason] = {}
     stopped_at: dict[int, int] = {}
@@ -154,17 +154,23 @@ def generate_batch(
     ]
 
 
-def _prefill(
+def prefill_batch(
     model: BatchModel[CacheT],
     prompts: Sequence[Sequence[int]],
     cache: CacheT,
     prefix_lens: Sequence[int],
     chunk_tokens: int,
 ) -> Logits:
-    """Feed all prompts, up to ``chunk_tokens`` a pass; logits (B, vocab_size) of their ends."""
+    """Feed all prompts, up to ``chunk_tokens`` a pass; a bidirectional prefix goes in whole.
+
+    Returns
+    -------
+    logits : float32, (R, vocab_size)
+        Of the last token of each of the R prompts that are not empty.
+    """
     fed = [0] * len(prompts)
     ends: dict[int, Logits] = {}
-    while len(ends) < len(prompts):
+    while len(ends) < sum(len(prompt) > 0 for prompt in prompts):
         feeds: list[Sequence[int]] = []
         room = chunk_tokens
         for index, prompt in enumerate(prompts):
@@ -180,7 +186,7 @@ def _prefill(
         for index, row in zip(served, rows, strict=True):
             if fed[index] == len(prompts[index]):
                 ends[index] = row
-    return np.stack([ends[index] for index in range(len(prompts))])
+    return np.stack([ends[index] for index in sorted(ends)])
 
 
 def _feed(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from glm2.batch import BatchModel, Generated
+from glm2.batch import BatchModel, Generated, prefill_batch
 from glm2.generate import PREFILL_CHUNK, FinishReason, check_lengths
 from glm2.sampling import SamplingParams, check_logits, nucleus_probs, penalise
 
@@ -91,7 +91,9 @@ def beam_search(
     num_beams = beams.num_beams
     most = min(max_new_tokens, limit - len(prompt))
     cache = model.new_cache(len(prompt) + most, num_seqs=num_beams)
-    last = _prefill(model, prompt, cache, num_beams, prefix_len, chunk_tokens)
+    others: list[Sequence[int]] = [()] * (num_beams - 1)  # the beams get the prompt by reordering
+    prefixes = [prefix_len, *[0] * (num_beams - 1)]
+    last = prefill_batch(model, [prompt, *others], cache, prefixes, chunk_tokens)
     cache.reorder([0] * num_beams)
     logits = np.repeat(last, num_beams, axis=0)
     rng = np.random.default_rng(sampling.seed)
@@ -140,28 +142,6 @@ def beam_search(
     if finished and finished[0][0] >= score:
         return Generated(finished[0][1], "stop", finished[0][2])
     return Generated(texts[best], reason)
-
-
-def _prefill(
-    model: BatchModel[Any],
-    prompt: Sequence[int],
-    cache: Any,
-    num_beams: int,
-    prefix_len: int,
-    chunk_tokens: int,
-) -> npt.NDArray[np.float32]:
-    """Feed the prompt to the first beam alone; logits (1, vocab_size)."""
-    prefixes = np.zeros(num_beams, np.int32)
-    prefixes[0] = prefix_len
-    rest = np.asarray(prompt, np.int32)
-    size = max(chunk_tokens, prefix_len)
-    while True:
-        cu_seqlens = np.full(num_beams + 1, len(rest[:size]), np.int32)
-        cu_seqlens[0] = 0
-        logits = model.forward_ragged(rest[:size], cu_seqlens, cache, prefix_len=prefixes)
-        rest, size = rest[size:], chunk_tokens
-        if not len(rest):
-            return logits
 
 
 def _log_probs(

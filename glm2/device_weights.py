@@ -11,10 +11,9 @@ import numpy.typing as npt
 
 from glm2.memory import available_bytes
 from glm2.transformer import BLOCK_WEIGHTS
+from glm2.weights import EMBEDDING, OUTPUT
 from glm2_reference.config import GLM2Config
 
-_EMBEDDING = "transformer.embedding.word_embeddings.weight"
-_OUTPUT = "transformer.output_layer.weight"
 _FINAL_NORM = "transformer.encoder.final_layernorm.weight"
 
 
@@ -27,10 +26,10 @@ def device_weights(config: GLM2Config, weights: Mapping[str, Any]) -> tuple[ms.T
         If the machine has less memory than the copies need.
     """
     _check_memory(copied_bytes(config, weights))
-    embedding = weights[_EMBEDDING]
+    embedding = weights[EMBEDDING]
     if embedding.dtype != np.float16:  # only the rows of a prompt are widened
         embedding = _float32(embedding)
-    output = embedding if config.tie_word_embeddings else weights[_OUTPUT]
+    output = embedding if config.tie_word_embeddings else weights[OUTPUT]
     arrays = [embedding, _float32(weights[_FINAL_NORM]), _float32(output)]
     for i in range(config.num_layers):
         prefix = f"transformer.encoder.layers.{i}."
@@ -49,8 +48,8 @@ def copied_bytes(config: GLM2Config, weights: Mapping[str, Any]) -> int:
     """Return the bytes of the float32 copies that `device_weights` makes."""
     copied = 0
     for name, array in weights.items():
-        keeps = array.dtype == np.float32 or (name == _EMBEDDING and array.dtype == np.float16)
-        tied = name == _EMBEDDING and config.tie_word_embeddings  # it is the output layer too
+        keeps = array.dtype == np.float32 or (name == EMBEDDING and array.dtype == np.float16)
+        tied = name == EMBEDDING and config.tie_word_embeddings  # it is the output layer too
         relaid = "query_key_value" in name and not config.multi_query_attention
         if not keeps or relaid or (tied and array.dtype != np.float32):
             copied += 4 * array.size

@@ -11,6 +11,7 @@ from mindspore import nn, ops
 from glm2.transformer import BLOCK_WEIGHTS, Transformer
 
 _NUM_MODEL_WEIGHTS = 3  # embedding, final norm and output layer come before the layers' tensors
+_PER_BLOCK = len(BLOCK_WEIGHTS)
 _ATTENTION = slice(0, 4)
 
 
@@ -37,8 +38,8 @@ class _Probe(nn.Cell):
         x = network.cast(network.gather(embedding, ids, 0), ms.float32)  # (T, hidden_size)
         counts = [self.count(x)]
         for i in range(self.num_layers):
-            w = layer_tensors[7 * i : 7 * (i + 1)]
-            first = 7 * self.num_layers + 2 * i
+            w = layer_tensors[_PER_BLOCK * i : _PER_BLOCK * (i + 1)]
+            first = _PER_BLOCK * self.num_layers + 2 * i
             cache = (layer_tensors[first], layer_tensors[first + 1])
             block = network.blocks[i]
             x = x + block.attention(
@@ -83,9 +84,9 @@ def first_bad_layer(
         names = ["final_layernorm.weight", "output_layer.weight"]
         return "the output layer" + _broken(names, weights[1:_NUM_MODEL_WEIGHTS])
     layer, stage = divmod(int(bad[0]) - 1, 2)
-    first = _NUM_MODEL_WEIGHTS + layer * len(BLOCK_WEIGHTS)
+    first = _NUM_MODEL_WEIGHTS + layer * _PER_BLOCK
     part = _ATTENTION if stage == 0 else slice(_ATTENTION.stop, None)
-    found = _broken(BLOCK_WEIGHTS[part], weights[first : first + len(BLOCK_WEIGHTS)][part])
+    found = _broken(BLOCK_WEIGHTS[part], weights[first : first + _PER_BLOCK][part])
     return f"transformer.encoder.layers.{layer}, {'attention' if stage == 0 else 'MLP'}{found}"
 
 

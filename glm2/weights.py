@@ -16,8 +16,8 @@ from glm2_reference.config import GLM2Config, published_tensor_shapes
 
 _IGNORED = "transformer.rotary_pos_emb.inv_freq"  # recomputed in float32
 _PREFIX_ENCODER = "transformer.prefix_encoder."
-_EMBEDDING = "transformer.embedding.word_embeddings.weight"
-_OUTPUT = "transformer.output_layer.weight"
+EMBEDDING = "transformer.embedding.word_embeddings.weight"
+OUTPUT = "transformer.output_layer.weight"
 
 
 def load_weights(folder: str | Path, config: GLM2Config) -> dict[str, AnyArray]:
@@ -49,7 +49,7 @@ def load_weights(folder: str | Path, config: GLM2Config) -> dict[str, AnyArray]:
         for name, array in read_tensors(folder).items()
         if name != _IGNORED and not str(name).startswith(_PREFIX_ENCODER)
     }
-    if config.tie_word_embeddings and _OUTPUT in weights:
+    if config.tie_word_embeddings and OUTPUT in weights:
         _drop_tied_copy(folder, weights)
     _check_tensors(folder, weights, published_tensor_shapes(config))
     return weights
@@ -57,10 +57,10 @@ def load_weights(folder: str | Path, config: GLM2Config) -> dict[str, AnyArray]:
 
 def _drop_tied_copy(folder: Path, weights: dict[str, AnyArray]) -> None:
     """Leave out an output layer that repeats the embedding, and refuse one that does not."""
-    output, embedding = weights.pop(_OUTPUT), weights.get(_EMBEDDING)
+    output, embedding = weights.pop(OUTPUT), weights.get(EMBEDDING)
     if embedding is not None and not _same_bytes(output, embedding):
         msg = (
-            f"{folder}: config.json has tie_word_embeddings = true, but {_OUTPUT} differs from the "
+            f"{folder}: config.json has tie_word_embeddings = true, but {OUTPUT} differs from the "
             "embedding; fetch config.json again"
         )
         raise ValueError(msg)
