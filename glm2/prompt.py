@@ -37,7 +37,7 @@ class Message:
             raise ValueError(msg)
 
     @classmethod
-    def from_dict(cls, entry: Mapping[str, Any]) -> Message:
+    def from_dict(cls, entry: Any) -> Message:
         """Read an entry of a history as the published ChatGLM3 code has them.
 
         Parameters
