@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -33,7 +34,9 @@ class BeamParams:
     Raises
     ------
     ValueError
-        If ``num_beams`` is not positive.
+        If ``num_beams`` is not positive or ``length_penalty`` not finite.
+    TypeError
+        If ``num_beams`` is no integer.
     """
 
     num_beams: int
@@ -41,8 +44,14 @@ class BeamParams:
     early_stopping: bool = False
 
     def __post_init__(self) -> None:
+        if isinstance(self.num_beams, bool) or not isinstance(self.num_beams, int | np.integer):
+            msg = f"num_beams is {self.num_beams!r}; expected an integer"
+            raise TypeError(msg)
         if self.num_beams < 1:
             msg = f"num_beams is {self.num_beams}; it must be at least 1"
+            raise ValueError(msg)
+        if not math.isfinite(self.length_penalty):
+            msg = f"length_penalty is {self.length_penalty}; expected a finite number"
             raise ValueError(msg)
 
 

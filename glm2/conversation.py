@@ -113,6 +113,9 @@ def run_turn(
             raise ValueError(msg)
         yield _beam_turn(model, turn, sampling, num_beams, max_length, max_new_tokens)
         return
+    if not isinstance(past, PastKeyValues | None):
+        msg = f"past_key_values is a {type(past).__name__}; pass what stream_chat yielded"
+        raise TypeError(msg)
     if past is None:
         new = turn.prompt()
         check_lengths(0, len(new), max_length, model.config.seq_length, max_new_tokens)

@@ -194,10 +194,16 @@ def check_lengths(
         If the prompt leaves no room for an answer.
     ValueError
         If there is nothing to feed or a limit makes no sense.
+    TypeError
+        If a limit is no integer.
     """
     if num_fed < 1:
         msg = "the prompt is empty; it needs at least one token, from which the next one follows"
         raise ValueError(msg)
+    for name, value in (("max_length", limit), ("max_new_tokens", max_new_tokens)):
+        if not isinstance(value, int | np.integer) or isinstance(value, bool):
+            msg = f"{name} is {value!r}; expected an integer"
+            raise TypeError(msg)
     if not 1 <= limit <= seq_length:
         msg = f"max_length is {limit}; the model's seq_length allows 1 to {seq_length}"
         raise ValueError(msg)

@@ -404,8 +404,12 @@ class ChatGLM:
         """Return the ids that end an answer: those given, else those of config.json."""
         if eos_token_id is None:
             return frozenset(self.checkpoint.eos_token_ids)
-        one = isinstance(eos_token_id, int | np.integer)
-        return frozenset([eos_token_id] if one else eos_token_id)  # type: ignore[list-item,arg-type]
+        ids = [eos_token_id] if isinstance(eos_token_id, int | np.integer) else list(eos_token_id)
+        for token in ids:
+            if not isinstance(token, int | np.integer):
+                msg = f"eos_token_id is {eos_token_id!r}; expected a token id, or several"
+                raise TypeError(msg)
+        return frozenset(int(token) for token in ids)
 
 
 def _watchers(

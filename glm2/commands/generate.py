@@ -83,6 +83,8 @@ def command(
     if resume and output is None:
         msg = "--resume goes on with a file; name it with --output"
         raise typer.BadParameter(msg)
+    if output is not None:
+        _check_output(output, source)
     with contextlib.ExitStack() as stack:
         lines, total = _open_source(source, stack)
         done, num_failed = (0, 0) if output is None else _lines_done(output, resume)
@@ -233,6 +235,16 @@ def _open_source(source: str, stack: contextlib.ExitStack) -> tuple[Iterator[str
         total = sum(1 for line in counted if line.strip())
     file = stack.enter_context(path.open(encoding="utf-8-sig", errors="surrogateescape"))
     return (line for line in file if line.strip()), total
+
+
+def _check_output(output: Path, source: str) -> None:
+    """Refuse what could not be written at the end, before anything is loaded."""
+    if not output.parent.is_dir() or output.is_dir():
+        msg = f"--output {output} cannot be a file there; make the folder {output.parent}, or name a file"
+        raise FileNotFoundError(msg)
+    if output.exists() and Path(source).exists() and output.samefile(source):
+        msg = f"{output} is both the input and --output; name another file"
+        raise ValueError(msg)
 
 
 def _partial_path(output: Path) -> Path:

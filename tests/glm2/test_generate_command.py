@@ -283,6 +283,15 @@ def test_an_interrupted_run_goes_on(run, tmp_path, monkeypatch):
     assert not partial.exists()
 
 
+def test_outputs_that_cannot_be_written_are_refused_first(run, tmp_path):
+    source = tmp_path / "in.jsonl"
+    source.write_text(lines({"prompt": "hi"}))
+    assert "make the folder" in run(str(source), "-o", str(tmp_path / "none" / "out"))[2]
+    assert "or name a file" in run(str(source), "-o", str(tmp_path))[2]
+    assert "is both the input and --output" in run(str(source), "-o", str(source))[2]
+    assert source.read_text() == lines({"prompt": "hi"})
+
+
 def test_wrong_options_are_refused(run, tmp_path):
     assert run(str(tmp_path / "none.jsonl"))[2].endswith(
         "pass JSON lines, or - for standard input\n"

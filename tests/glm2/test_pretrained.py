@@ -278,6 +278,31 @@ WRONG = {
         ValueError,
         "the tokenizer writes chatglm3 prompts and the model reads chatglm2",
     ),
+    "half a token": (
+        lambda m, _: m.generate([1], max_new_tokens=2.5),
+        TypeError,
+        r"max_new_tokens is 2\.5; expected an integer",
+    ),
+    "half a beam": (
+        lambda m, _: m.generate([1], num_beams=2.5),
+        TypeError,
+        r"num_beams is 2\.5; expected an integer",
+    ),
+    "length penalty": (
+        lambda m, _: m.generate([1], num_beams=2, length_penalty=float("nan")),
+        ValueError,
+        "length_penalty is nan; expected a finite number",
+    ),
+    "stop token": (
+        lambda m, _: m.generate([1], eos_token_id="</s>"),
+        TypeError,
+        "eos_token_id is '</s>'; expected a token id, or several",
+    ),
+    "no cache": (
+        lambda m, t: list(m.stream_chat(t, "hi", past_key_values="x")),
+        TypeError,
+        "past_key_values is a str; pass what stream_chat yielded",
+    ),
     "beams on a cache": (
         lambda m, t: list(
             m.stream_chat(
