@@ -73,7 +73,10 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         msg = f"module 'glm2' has no attribute {name!r}"
         raise AttributeError(msg)
-    value = getattr(importlib.import_module(_HOMES[name]), name)
+    from glm2.interrupts import deferred_interrupts
+
+    with deferred_interrupts():  # numpy and MindSpore start threads, which must not take a Ctrl-C
+        value = getattr(importlib.import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
 

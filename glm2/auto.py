@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from glm2.chat_tokenizer import ChatTokenizer
 from glm2.hub import find_checkpoint
+from glm2.interrupts import deferred_interrupts
 
 if TYPE_CHECKING:
     from glm2.pretrained import ChatGLM
@@ -51,7 +52,8 @@ class AutoModel:
         ``trust_remote_code`` is accepted and means nothing: no code of a checkpoint is ever run.
         """
         os.environ.setdefault("GLOG_v", "3")  # MindSpore warns on stderr about its own cache
-        from glm2.pretrained import ChatGLM  # here, because it imports MindSpore: seconds
+        with deferred_interrupts():  # MindSpore starts threads when it is imported
+            from glm2.pretrained import ChatGLM  # here, because that takes seconds
 
         options.pop("trust_remote_code", None)
         return ChatGLM.from_pretrained(name_or_folder, **options)

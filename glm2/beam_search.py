@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -14,6 +13,8 @@ from glm2.batch import BatchModel, Generated, prefill_batch
 from glm2.generate import PREFILL_CHUNK, FinishReason, check_lengths
 from glm2.sampling import SamplingParams, check_logits, nucleus_probs, penalise
 
+_MAX_PENALTY = 10
+_LEAST_TEMPERATURE = 1e-3  # below it, sums of log probabilities leave what float64 can tell apart
 Scores = npt.NDArray[np.float64]
 
 
@@ -34,7 +35,7 @@ class BeamParams:
     Raises
     ------
     ValueError
-        If ``num_beams`` is not positive or ``length_penalty`` not finite.
+        If ``num_beams`` is not positive, or ``length_penalty`` outside -10 to 10.
     TypeError
         If ``num_beams`` is no integer.
     """
@@ -50,8 +51,8 @@ class BeamParams:
         if self.num_beams < 1:
             msg = f"num_beams is {self.num_beams}; it must be at least 1"
             raise ValueError(msg)
-        if not math.isfinite(self.length_penalty):
-            msg = f"length_penalty is {self.length_penalty}; expected a finite number"
+        if not -_MAX_PENALTY <= self.length_penalty <= _MAX_PENALTY:
+            msg = f"length_penalty is {self.length_penalty}; expected -{_MAX_PENALTY} to {_MAX_PENALTY}"
             raise ValueError(msg)
 
 
@@ -96,6 +97,12 @@ def beam_search(
     check_lengths(0, len(prompt), limit, seq_length, max_new_tokens)
     if chunk_tokens < 1:
         msg = f"chunk_tokens is {chunk_tokens}; it must be at least 1"
+        raise ValueError(msg)
+    if 0 < sampling.temperature < _LEAST_TEMPERATURE:
+        msg = (
+            f"temperature is {sampling.temperature}; sampled beams need {_LEAST_TEMPERATURE} or more, "
+            "and 0 is deterministic"
+        )
         raise ValueError(msg)
     num_beams = beams.num_beams
     most = min(max_new_tokens, limit - len(prompt))

@@ -151,4 +151,5 @@ class ChatTokenizer(TextTokenizer):
         entries = read_history(messages)
         options = {"add_generation_prompt": add_generation_prompt}
         text = render_prompt(entries, self.chat_format, **options)
-        return Prompt.of(text, build_prompt(self.tokenizer, entries, self.chat_format, **options))
+        token_ids = build_prompt(self.tokenizer, entries, self.chat_format, **options)
+        return Prompt.of(text, token_ids, (self.chat_format, self.vocab_size))

@@ -200,7 +200,7 @@ def _format_from_tokenizer(folder: Path) -> ChatFormat | None:
             return "chatglm2"
         return "chatml" if "<|im_start|>" in template else "chatglm3"
     for path in sorted(folder.glob("tokeniz*.py")):
-        if "<|system|>" in path.read_text(encoding="utf-8", errors="replace"):
+        if path.is_file() and "<|system|>" in path.read_text(encoding="utf-8", errors="replace"):
             return "chatglm3"
     return None
 

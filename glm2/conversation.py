@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from glm2.beam_search import BeamParams, beam_search
@@ -12,7 +12,7 @@ from glm2.generate import check_lengths, stream_tokens
 from glm2.kv_cache import KVCache
 from glm2.model import GLM2Model
 from glm2.prompt import Message, build_continuation, build_prompt, read_history
-from glm2.response import clean_response, process_response
+from glm2.response import clean_response, process_turns
 from glm2.sampling import Sampler, SamplingParams
 from glm2.tokenizer import StreamDecoder
 
@@ -107,6 +107,7 @@ def run_turn(
     ToolCallError
         At the end of an answer that calls a tool in a way that cannot be read.
     """
+    BeamParams(num_beams=num_beams)  # refuses what is no number of beams
     if num_beams > 1:
         if past is not None:
             msg = f"num_beams is {num_beams}; a beam search cannot go on from past_key_values"
@@ -121,6 +122,12 @@ def run_turn(
         check_lengths(0, len(new), max_length, model.config.seq_length, max_new_tokens)
         past = PastKeyValues(model.new_cache(max_length), [])
     else:
+        if len(past.ids) < past.cache.length:
+            msg = (
+                f"past_key_values has {len(past.ids)} ids and a cache of {past.cache.length} tokens; "
+                "pass what stream_chat yielded, unchanged"
+            )
+            raise ValueError(msg)
         new = turn.continuation()
         max_length = min(max_length, past.cache.max_tokens)
     num_cached, before = past.cache.length, past.ids
@@ -144,13 +151,13 @@ def run_turn(
             asked = True
             past.ids.append(token)
             if answer.push(token):
-                yield Answer(*_with_turn(turn, answer.text, final=False), past)
+                yield Answer(*_with_turn(turn, answer, final=False), past)
     except BaseException:
         if not asked:  # the question may be asked again
             past.cache.truncate(num_cached)
             past.ids = before
         raise
-    yield Answer(*_with_turn(turn, answer.text, final=True), past)
+    yield Answer(*_with_turn(turn, answer, final=True), past)
 
 
 def _beam_turn(
@@ -174,23 +181,46 @@ def _beam_turn(
     answer = AnswerText(turn.tokenizer)
     for token in made.ids:
         answer.push(token)
-    return Answer(*_with_turn(turn, answer.text, final=True), None)
+    return Answer(*_with_turn(turn, answer, final=True), None)
 
 
-def _with_turn(turn: Turn, text: str, *, final: bool) -> tuple[Any, list[Any]]:
-    """Return the response that ``text`` is, and the history with this turn."""
+def _with_turn(turn: Turn, answer: AnswerText, *, final: bool) -> tuple[Any, list[Any]]:
+    """Return the response that an answer is so far, and the history with this turn."""
     if turn.tokenizer.chat_format == "chatglm2":
-        response = clean_response(text)
+        response = clean_response(answer.text)
         return response, [*turn.history, (turn.query.content, response)]
     asked = [*turn.history, {"role": turn.query.role, "content": turn.query.content}]
     if turn.tokenizer.chat_format == "chatml" or not final:
-        response = clean_response(text)
+        response = clean_response(answer.text)
         return response, [*asked, {"role": "assistant", "metadata": "", "content": response}]
-    return process_response(text, asked)
+    return process_turns(answer.turns, asked)
+
+
+def history_entries(history: Sequence[Any], chat_format: str) -> list[Any]:
+    """Copy a history, with pairs as dicts in all formats but ChatGLM2's.
+
+    Raises
+    ------
+    ValueError
+        If an entry is neither a pair nor a dict.
+    """
+    if chat_format == "chatglm2":
+        read_history(history)
+        return list(history)
+    entries: list[Any] = []
+    for entry in history:
+        if isinstance(entry, Mapping):
+            entries.append(entry)
+            continue
+        entries += [
+            {"role": message.role, "metadata": message.metadata, "content": message.content}
+            for message in read_history([entry])
+        ]
+    return entries
 
 
 class AnswerText:
-    """Collects the text of an answer; ChatGLM3's turn marker stays visible in it.
+    """Collects the text of an answer, and its turns, which ChatGLM3 parts with a role's token.
 
     Parameters
     ----------
@@ -203,11 +233,18 @@ class AnswerText:
         self._decoder = StreamDecoder(tokenizer.tokenizer)
         chatglm3 = tokenizer.chat_format == "chatglm3"
         self._marker_id = tokenizer.tokenizer.special_id(self._MARKER) if chatglm3 else -1
-        self.text = ""
+        self.turns = [""]
+
+    @property
+    def text(self) -> str:
+        """The whole answer, with the role's name where its token stood."""
+        return self._MARKER.join(self.turns)
 
     def push(self, token_id: int) -> bool:
         """Take one id; whether the text has grown."""
-        marker = token_id == self._marker_id
-        piece = self._MARKER if marker else self._decoder.push(token_id)
-        self.text += piece
+        if token_id == self._marker_id:
+            self.turns.append("")
+            return True
+        piece = self._decoder.push(token_id)
+        self.turns[-1] += piece
         return bool(piece)

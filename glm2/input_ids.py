@@ -56,16 +56,24 @@ def _lists(name: str, value: Any) -> tuple[list[list[int]], bool]:
         msg = f"{name} is {value!r}; expected token ids, (T,) or (B, T)"
         raise TypeError(msg)
     nested = bool(value) and isinstance(value[0], list | tuple | np.ndarray)
-    rows = (
-        [row.tolist() if isinstance(row, np.ndarray) else list(row) for row in value]
-        if nested
-        else [value]
-    )
+    rows = [
+        row.tolist() if isinstance(row, np.ndarray) else row
+        for row in (value if nested else [value])
+    ]
     for row in rows:
+        if not isinstance(row, list | tuple):
+            msg = f"{name} holds {row!r} beside rows; expected token ids, (T,) or (B, T)"
+            raise TypeError(msg)
         for token in row:
-            if not isinstance(token, int | np.integer) or isinstance(token, bool):
+            is_mask = isinstance(token, bool) and name == "attention_mask"
+            if not isinstance(token, int | np.integer) or (isinstance(token, bool) and not is_mask):
                 msg = f"{name} holds {token!r}; expected token ids, (T,) or (B, T)"
                 raise TypeError(msg)
+            if not -(2**31) <= token < 2**31:
+                msg = (
+                    f"{name} holds {token}, which no vocabulary has; token ids are 32-bit integers"
+                )
+                raise ValueError(msg)
     return [[int(token) for token in row] for row in rows], nested
 
 
@@ -73,3 +81,13 @@ def _unpadded(row: list[int]) -> list[int]:
     """Take padding off either end; no text holds its id, for bytes stand for unknown characters."""
     kept = [index for index, token in enumerate(row) if token != PAD_ID]
     return row[kept[0] : kept[-1] + 1] if kept else []
+
+
+def check_prefix_len(prefix_len: Any, seq_length: int) -> None:
+    """Raise TypeError or ValueError if a bidirectional prefix has no length that a text can have."""
+    if not isinstance(prefix_len, int | np.integer) or isinstance(prefix_len, bool):
+        msg = f"prefix_len is {prefix_len!r}; expected an integer"
+        raise TypeError(msg)
+    if not 0 <= prefix_len <= seq_length:
+        msg = f"prefix_len is {prefix_len}; the model's seq_length allows 0 to {seq_length}"
+        raise ValueError(msg)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -14,11 +15,11 @@ from glm2.batch import Generated, generate_batch
 from glm2.beam_search import BeamParams, beam_search
 from glm2.chat_tokenizer import ChatTokenizer
 from glm2.config import CheckpointConfig, read_checkpoint_config
-from glm2.conversation import Answer, PastKeyValues, Turn, run_turn
+from glm2.conversation import Answer, PastKeyValues, Turn, history_entries, run_turn
 from glm2.demo import cache_folder
 from glm2.generate import check_lengths, stream_tokens
 from glm2.hub import find_checkpoint
-from glm2.input_ids import id_rows
+from glm2.input_ids import check_prefix_len, id_rows
 from glm2.model import GLM2Model
 from glm2.prompt import Message, stop_ids
 from glm2.sampling import Sampler, SamplingParams
@@ -117,6 +118,7 @@ class ChatGLM:
         if len(rows) != 1:
             msg = f"ids holds {len(rows)} texts; logits takes one at a time"
             raise ValueError(msg)
+        check_prefix_len(prefix_len, self.config.seq_length)
         return self.model.logits(np.array(rows[0], np.int32), prefix_len=prefix_len)
 
     def generate(
@@ -187,36 +189,39 @@ class ChatGLM:
             If an argument is wrong.
         """
         del position_ids
-        rows, nested = id_rows(input_ids, attention_mask)
-        sampling = SamplingParams(
-            temperature=temperature if do_sample else 0.0,
-            top_k=top_k,
-            top_p=top_p,
-            repetition_penalty=repetition_penalty,
-            seed=seed,
-        )
-        beams = BeamParams(
-            num_beams=num_beams, length_penalty=length_penalty, early_stopping=early_stopping
-        )
-        if (streamer is not None or stop_strings) and num_beams > 1:
-            msg = f"num_beams is {num_beams}; a streamer and stop_strings need one beam"
-            raise ValueError(msg)
-        if streamer is not None and len(rows) > 1:
-            msg = f"input_ids holds {len(rows)} texts; a streamer takes one"
-            raise ValueError(msg)
-        watchers = _watchers(len(rows), stop_strings, tokenizer)
-
-        def on_token(index: int, token: int) -> bool:
+        check_prefix_len(prefix_len, self.config.seq_length)
+        with contextlib.ExitStack() as stack:
             if streamer is not None:
-                streamer.put([token])
-            if not watchers:
-                return False
-            watchers[index].push(token)
-            return watchers[index].stopped
+                stack.callback(streamer.end)  # whatever happens: another thread may wait for it
+            rows, nested = id_rows(input_ids, attention_mask)
+            sampling = SamplingParams(
+                temperature=temperature if do_sample else 0.0,
+                top_k=top_k,
+                top_p=top_p,
+                repetition_penalty=repetition_penalty,
+                seed=seed,
+            )
+            beams = BeamParams(
+                num_beams=num_beams, length_penalty=length_penalty, early_stopping=early_stopping
+            )
+            if (streamer is not None or stop_strings) and num_beams > 1:
+                msg = f"num_beams is {num_beams}; a streamer and stop_strings need one beam"
+                raise ValueError(msg)
+            if streamer is not None and len(rows) > 1:
+                msg = f"input_ids holds {len(rows)} texts; a streamer takes one"
+                raise ValueError(msg)
+            watchers = _watchers(len(rows), stop_strings, tokenizer)
 
-        limits: dict[str, Any] = self._limits(max_length, max_new_tokens)
-        limits["stop_ids"] = self._stop_ids(eos_token_id)
-        try:
+            def on_token(index: int, token: int) -> bool:
+                if streamer is not None:
+                    streamer.put([token])
+                if not watchers:
+                    return False
+                watchers[index].push(token)
+                return watchers[index].stopped
+
+            limits: dict[str, Any] = self._limits(max_length, max_new_tokens)
+            limits["stop_ids"] = self._stop_ids(eos_token_id)
             if num_beams > 1:
                 made = [
                     beam_search(self.model, row, beams, sampling, prefix_len=prefix_len, **limits)
@@ -231,11 +236,8 @@ class ChatGLM:
                     on_token=on_token,
                     **limits,
                 )
-        finally:
-            if streamer is not None:
-                streamer.end()
-        whole = [_whole(row, generated) for row, generated in zip(rows, made, strict=True)]
-        return whole if nested else whole[0]
+            whole = [_whole(row, generated) for row, generated in zip(rows, made, strict=True)]
+            return whole if nested else whole[0]
 
     def stream_generate(
         self,
@@ -366,7 +368,7 @@ class ChatGLM:
         defaults, given = _CHAT if chatglm else self.checkpoint.sampling, dict(options)
         limits = self._limits(given.pop("max_length", None), given.pop("max_new_tokens", None))
         num_beams = given.pop("num_beams", 1)
-        if given.pop("do_sample", True) is False:
+        if not given.pop("do_sample", True):
             given["temperature"] = 0.0
         known = [field.name for field in dataclasses.fields(SamplingParams)]
         unknown = sorted(set(given) - set(known))
@@ -386,7 +388,7 @@ class ChatGLM:
         turn = Turn(
             tokenizer=tokenizer,
             query=Message(role, query),  # type: ignore[arg-type]
-            history=list(history or []),
+            history=history_entries(history or [], tokenizer.chat_format),
             stop_ids=stop_ids(tokenizer.tokenizer, tokenizer.chat_format)
             | {*self.checkpoint.eos_token_ids},
         )

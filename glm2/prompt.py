@@ -35,6 +35,10 @@ class Message:
         if self.role not in get_args(Role):
             msg = f"role is {self.role!r}; expected one of {', '.join(get_args(Role))}"
             raise ValueError(msg)
+        for name in ("content", "metadata"):
+            if not isinstance(getattr(self, name), str):
+                msg = f"{name} of a message is {getattr(self, name)!r}; expected a string"
+                raise TypeError(msg)
 
     @classmethod
     def from_dict(cls, entry: Any) -> Message:
@@ -79,12 +83,13 @@ class Prompt(str):
     """
 
     token_ids: tuple[int, ...] = ()
+    made_for: tuple[str, int] = ("", 0)
 
     @classmethod
-    def of(cls, text: str, token_ids: Sequence[int]) -> Prompt:
-        """Join a text and what it stands for."""
+    def of(cls, text: str, token_ids: Sequence[int], made_for: tuple[str, int]) -> Prompt:
+        """Join a text and what it stands for; ``made_for`` is a chat format and a vocabulary's size."""
         prompt = cls(text)
-        prompt.token_ids = tuple(token_ids)
+        prompt.token_ids, prompt.made_for = tuple(token_ids), made_for
         return prompt
 
 

@@ -67,9 +67,20 @@ def process_response(
     ----------
     ChatGLM3-6B ``modeling_chatglm.process_response``.
     """
+    return process_turns(output.split(_TURN_MARKER), history)
+
+
+def process_turns(
+    turns: Sequence[str], history: Sequence[Mapping[str, Any]]
+) -> tuple[str | dict[str, Any], list[dict[str, Any]]]:
+    """Do as `process_response`, with the turns of an answer apart already.
+
+    Where they were split at the role's token, text that only looks like it is text.
+    """
+    output = _TURN_MARKER.join(turns)
     new_history = [dict(entry) for entry in history]
     metadata = content = ""
-    for turn in output.split(_TURN_MARKER):
+    for turn in turns:
         metadata, content = turn.split("\n", maxsplit=1) if "\n" in turn else ("", turn)
         if not metadata.strip():
             content = content.strip()

@@ -65,7 +65,7 @@ class SamplingParams:
         )
         for name, in_range, wanted in ranges:
             value = getattr(self, name)
-            if not in_range or (isinstance(value, float) and not math.isfinite(value)):
+            if not in_range or (value is not None and not math.isfinite(value)):
                 msg = f"{name} is {value}; it must be {wanted}"
                 raise ValueError(msg)
 

@@ -274,6 +274,12 @@ class TextTokenizer:
     def _ids(self, text: Any, special: bool, is_split: bool) -> list[int]:
         """Encode one text of a call, without a prefix."""
         if isinstance(text, Prompt) and text.token_ids:
+            if text.made_for != (self.chat_format, self.vocab_size):
+                msg = (
+                    f"the prompt was built for a {text.made_for[0]} tokenizer of {text.made_for[1]} ids "
+                    f"and this is a {self.chat_format} one of {self.vocab_size}; build it with this one"
+                )
+                raise ValueError(msg)
             return list(text.token_ids[len(self._prefix) :])
         if isinstance(text, str):
             return self._encode_split(text, self._role_ids if special else {})

@@ -86,6 +86,9 @@ class ChatGLMTokenizer:
             self._pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
             self._num_pieces: int = self._pieces.get_piece_size()
             self._pieces.id_to_piece(list(range(self._num_pieces)))  # all of them are UTF-8
+            if self._num_pieces == 0:
+                msg = "it has no pieces"
+                raise ValueError(msg)
         except (RuntimeError, OSError, ValueError) as error:
             msg = (
                 f"{model_file} is not a SentencePiece model ({error}); fetch tokenizer.model again"

@@ -61,11 +61,16 @@ def _family(checkpoint: CheckpointConfig) -> Check:
     config = checkpoint.config
     parameters = sum(math.prod(shape) for shape in published_tensor_shapes(config).values())
     detail = (
-        f"{checkpoint.name}: {checkpoint.chat_format} prompts, {parameters / 1e9:.2f} billion "
+        f"{_printable(checkpoint.name)}: {checkpoint.chat_format} prompts, {parameters / 1e9:.2f} billion "
         f"parameters, {config.num_layers} layers, {config.num_heads} heads on "
         f"{config.num_kv_heads} K/V heads"
     )
     return Check("model", "ok", detail)
+
+
+def _printable(text: str) -> str:
+    """Show control characters as escapes: a name must not write lines of this report."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:200])
 
 
 def _context(checkpoint: CheckpointConfig) -> Check:

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import itertools
 import json
-import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -28,6 +27,7 @@ from glm2.commands._options import (
     given_sampling,
     open_checkpoint,
 )
+from glm2.commands._output import claimed_output
 
 if TYPE_CHECKING:
     from glm2.chat_tokenizer import ChatTokenizer
@@ -83,11 +83,13 @@ def command(
     if resume and output is None:
         msg = "--resume goes on with a file; name it with --output"
         raise typer.BadParameter(msg)
-    if output is not None:
-        _check_output(output, source)
     with contextlib.ExitStack() as stack:
         lines, total = _open_source(source, stack)
-        done, num_failed = (0, 0) if output is None else _lines_done(output, resume)
+        target: IO[str] = sys.stdout
+        done = num_failed = 0
+        if output is not None:
+            claimed = stack.enter_context(claimed_output(output, source, resume=resume))
+            target, done, num_failed = claimed.file, claimed.num_done, claimed.num_failed
         if total is not None and done > total:
             msg = (
                 f"{output}.partial has {done} answers and {source} {total} lines; it is of "
@@ -104,10 +106,7 @@ def command(
             max_new_tokens,
             tuple(stop or ()),
         )
-        target = sys.stdout if output is None else stack.enter_context(_partial(output, resume))
         num_failed += _run(job, lines, total, done, batch_size, target)
-    if output is not None:
-        _partial_path(output).replace(output)
     if num_failed:
         typer.echo(f"glm2: {num_failed} lines could not be answered; see their error", err=True)
         raise typer.Exit(1)
@@ -235,55 +234,3 @@ def _open_source(source: str, stack: contextlib.ExitStack) -> tuple[Iterator[str
         total = sum(1 for line in counted if line.strip())
     file = stack.enter_context(path.open(encoding="utf-8-sig", errors="surrogateescape"))
     return (line for line in file if line.strip()), total
-
-
-def _check_output(output: Path, source: str) -> None:
-    """Refuse what could not be written at the end, before anything is loaded."""
-    if not output.parent.is_dir() or output.is_dir():
-        msg = f"--output {output} cannot be a file there; make the folder {output.parent}, or name a file"
-        raise FileNotFoundError(msg)
-    if output.exists() and Path(source).exists() and output.samefile(source):
-        msg = f"{output} is both the input and --output; name another file"
-        raise ValueError(msg)
-
-
-def _partial_path(output: Path) -> Path:
-    """Where answers stand until all are there."""
-    return output.with_name(f"{output.name}.partial")
-
-
-def _lines_done(output: Path, resume: bool) -> tuple[int, int]:
-    """Count the whole lines of an earlier run, and the errors among them; drop half of one."""
-    partial = _partial_path(output)
-    if not partial.is_file():
-        return 0, 0
-    if not resume:
-        msg = f"{partial} is left from an interrupted run; pass --resume to go on, or delete it"
-        raise FileExistsError(msg)
-    data = partial.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    num_failed = 0
-    for number, line in enumerate(whole.split(b"\n")[:-1]):
-        try:
-            answer = json.loads(line)
-            numbered = answer["index"] == number
-        except (ValueError, TypeError, KeyError, RecursionError):
-            numbered = False
-        if not numbered:
-            msg = f"{partial} is not what an interrupted run leaves (line {number + 1}); delete it"
-            raise ValueError(msg)
-        num_failed += "error" in answer
-    os.truncate(partial, len(whole))
-    return whole.count(b"\n"), num_failed
-
-
-@contextlib.contextmanager
-def _partial(output: Path, resume: bool) -> Iterator[IO[str]]:
-    """Open the file of unfinished answers; it stays if the run is interrupted."""
-    partial = _partial_path(output)
-    try:
-        with partial.open("a" if resume else "w", encoding="utf-8") as file:
-            yield file
-    except KeyboardInterrupt:
-        typer.echo(f"\nglm2: stopped; --resume goes on from {partial}", err=True)
-        raise

@@ -19,6 +19,7 @@ import glm2.cli
 from glm2.chat_tokenizer import ChatTokenizer
 from glm2.commands import generate as command
 from glm2.commands._options import Opened
+from glm2.commands._output import claimed_output
 from glm2.json_lines import Request, parse_request
 
 ANSWERS = {"hi": "你好 there", "colour": "red green blue", "nan": ""}
@@ -290,6 +291,38 @@ def test_outputs_that_cannot_be_written_are_refused_first(run, tmp_path):
     assert "or name a file" in run(str(source), "-o", str(tmp_path))[2]
     assert "is both the input and --output" in run(str(source), "-o", str(source))[2]
     assert source.read_text() == lines({"prompt": "hi"})
+    os.mkfifo(tmp_path / "pipe")
+    assert (
+        "is no regular file; leave --output out"
+        in run(str(source), "-o", str(tmp_path / "pipe"))[2]
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "pipe"]
+
+
+def test_an_output_that_is_a_link_is_written_through(run, tmp_path):
+    source, target = tmp_path / "in.jsonl", tmp_path / "real.jsonl"
+    source.write_text(lines({"prompt": "hi"}))
+    target.write_text("old")
+    (tmp_path / "link.jsonl").symlink_to(target)
+    assert run(str(source), "-o", str(tmp_path / "link.jsonl"))[0] == 0
+    assert (tmp_path / "link.jsonl").is_symlink()
+    assert "你好" in target.read_text(encoding="utf-8")
+
+
+def test_two_runs_do_not_write_one_output(run, tmp_path):
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text(lines({"prompt": "hi"}))
+    with claimed_output(target, str(source), resume=False) as first:
+        for options in ((), ("--resume",)):
+            code, _, err = run(str(source), "-o", str(target), *options)
+            assert code == 1
+            assert "another run is writing" in err or "is left from an interrupted run" in err
+        first.file.write('{"index": 0}\n')
+    assert target.read_text() == '{"index": 0}\n'
+    with pytest.raises(ValueError, match="boom"), claimed_output(target, str(source), resume=False):
+        raise ValueError("boom")  # noqa: EM101
+    assert target.read_text() == '{"index": 0}\n'
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
 
 
 def test_wrong_options_are_refused(run, tmp_path):
