@@ -45,8 +45,9 @@ class BeamParams:
     early_stopping: bool = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.num_beams, bool) or not isinstance(self.num_beams, int | np.integer):
-            msg = f"num_beams is {self.num_beams!r}; expected an integer"
+        beams: Any = self.num_beams
+        if isinstance(beams, bool) or not isinstance(beams, int | np.integer):
+            msg = f"num_beams is {beams!r}; expected an integer"
             raise TypeError(msg)
         if self.num_beams < 1:
             msg = f"num_beams is {self.num_beams}; it must be at least 1"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Generator, Sequence
-from typing import Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -200,7 +200,8 @@ def check_lengths(
     if num_fed < 1:
         msg = "the prompt is empty; it needs at least one token, from which the next one follows"
         raise ValueError(msg)
-    for name, value in (("max_length", limit), ("max_new_tokens", max_new_tokens)):
+    given: dict[str, Any] = {"max_length": limit, "max_new_tokens": max_new_tokens}
+    for name, value in given.items():
         if not isinstance(value, int | np.integer) or isinstance(value, bool):
             msg = f"{name} is {value!r}; expected an integer"
             raise TypeError(msg)
