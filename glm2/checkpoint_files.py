@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from glm2.safetensors_file import AnyArray, read_safetensors
@@ -117,6 +117,17 @@ def _read_index(folder: Path, index: Path) -> dict[Path, set[str]]:
         msg = f"{folder} lacks {', '.join(missing)}, which {index.name} names; fetch them"
         raise FileNotFoundError(msg)
     return {folder / file_name: by_file[file_name] for file_name in sorted(by_file)}
+
+
+def misfits(tensors: Mapping[str, AnyArray], shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """Name every tensor that is missing, unknown or misshapen."""
+    problems = [difference(shapes, tensors)] if set(tensors) != set(shapes) else []
+    problems += [
+        f"{name} has shape {tensors[name].shape}, expected {shape}"
+        for name, shape in shapes.items()
+        if name in tensors and tensors[name].shape != shape
+    ]
+    return problems
 
 
 def difference(wanted: Iterable[str], came: Iterable[str]) -> str:

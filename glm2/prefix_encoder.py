@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from glm2.checkpoint_files import read_tensors
+from glm2.checkpoint_files import misfits, read_tensors
 from glm2.config import read_fields, read_pre_seq_len
 from glm2.safetensors_file import AnyArray
 from glm2_reference.config import GLM2Config
@@ -70,15 +70,9 @@ def load_prefix_encoder(folder: str | Path, config: GLM2Config) -> dict[str, Any
             "trans.2.weight": (kv_size, config.hidden_size),
             "trans.2.bias": (kv_size,),
         }
-    problems = [f"missing {name}" for name in wanted if name not in tensors]
-    problems += [f"unknown {name}" for name in sorted(set(tensors) - set(wanted))]
+    problems = misfits(tensors, wanted)
     if len(tensors) > 1 and told["prefix_projection"] is False:
         problems.append("config.json has prefix_projection = false, but a projection is there")
-    problems += [
-        f"{name} has shape {tensors[name].shape}, expected {shape}"
-        for name, shape in wanted.items()
-        if name in tensors and tensors[name].shape != shape
-    ]
     if problems:
         msg = f"{folder}: the prefix encoder does not fit the base model: {'; '.join(problems)}"
         raise ValueError(msg)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from glm2.checkpoint_files import INDEX_FILE, SINGLE_FILE, difference, read_tensors
+from glm2.checkpoint_files import INDEX_FILE, SINGLE_FILE, difference, misfits, read_tensors
 from glm2.safetensors_file import AnyArray, replacing, write_safetensors
 from glm2_reference.config import GLM2Config, published_tensor_shapes
 
@@ -137,14 +137,7 @@ def _check_tensors(
     folder: Path, weights: Mapping[str, AnyArray], shapes: Mapping[str, tuple[int, ...]]
 ) -> None:
     """Raise one error that names every missing, unknown and misshapen tensor."""
-    problems = []
-    if set(weights) != set(shapes):
-        problems.append(difference(set(shapes), weights))
-    problems += [
-        f"{name} has shape {weights[name].shape}, expected {shape}"
-        for name, shape in shapes.items()
-        if name in weights and weights[name].shape != shape
-    ]
+    problems = misfits(weights, shapes)
     if problems:
         msg = f"{folder}: the weights do not fit config.json: {'; '.join(problems)}"
         raise ValueError(msg)

@@ -5,10 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sentencepiece
 
+from glm2.chat_tokenizer import ChatTokenizer
 from glm2.config import CheckpointConfig
 from glm2.sampling import SamplingParams
+from glm2.weights import save_weights
+from glm2_reference import GLM2Model as ReferenceModel
 from glm2_reference.config import GLM2Config
+from glm2_reference.testing import random_weights
 
 SPECIALS = (
     "[gMASK]",
@@ -163,3 +168,125 @@ def real_tokenizer_file():
     if not file.is_file():
         pytest.skip(f"no tokenizer.model in {folder}; GLM2_TEST_DATA names its folder")
     return file
+
+
+SMALL_TEXT = (
+    "the quick brown fox jumps over the lazy dog 0 1 2 3 4 5 6 7 8 9 Round [ ] 问 答 你 好 : ? !\n"
+)
+SMALL_NAMES = {"chatglm2": "THUDM/chatglm2-6b", "chatglm3": "THUDM/chatglm3-6b"}
+
+
+@pytest.fixture(scope="session")
+def small_config():
+    """A model that MindSpore runs in no time, with room for the tokenizer beside it."""
+    return GLM2Config(
+        num_layers=2,
+        hidden_size=64,
+        ffn_hidden_size=96,
+        num_heads=4,
+        num_kv_heads=2,
+        head_dim=32,
+        vocab_size=400,
+        seq_length=512,
+        norm_eps=1e-5,
+        add_qkv_bias=True,
+    )
+
+
+def save_small(folder, config, family):
+    """Write a small checkpoint with a tokenizer of its own."""
+    weights = random_weights(config, np.random.default_rng(3))
+    fields = {"_name_or_path": SMALL_NAMES[family], "eos_token_id": 2, "pad_token_id": 0}
+    save_weights(folder, config, weights, dtype="float32", fields=fields)
+    corpus = folder / "corpus.txt"
+    corpus.write_text(SMALL_TEXT * 20, encoding="utf-8")
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(corpus),
+        model_prefix=str(folder / "tokenizer"),
+        vocab_size=330,
+        model_type="bpe",
+        byte_fallback=True,
+        character_coverage=1.0,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        minloglevel=2,
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory, small_config):
+    """One small checkpoint a family."""
+    return {
+        family: save_small(tmp_path_factory.mktemp(family), small_config, family)
+        for family in SMALL_NAMES
+    }
+
+
+@pytest.fixture(scope="session")
+def opened(folders, tmp_path_factory):
+    """(model, tokenizer) of each small checkpoint; graphs go to a folder of the tests' own."""
+    import glm2
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GLM2_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return {
+            family: (
+                glm2.AutoModel.from_pretrained(
+                    folder, cache_dtype="float32", trust_remote_code=True
+                ),
+                glm2.AutoTokenizer.from_pretrained(folder, trust_remote_code=True),
+            )
+            for family, folder in folders.items()
+        }
+
+
+@pytest.fixture
+def chatglm2(opened):
+    return opened["chatglm2"]
+
+
+@pytest.fixture
+def chatglm3(opened):
+    return opened["chatglm3"]
+
+
+@pytest.fixture(scope="session")
+def reference(small_config):
+    """The numpy model with the small checkpoints' weights."""
+    return ReferenceModel(small_config, random_weights(small_config, np.random.default_rng(3)))
+
+
+@pytest.fixture(scope="session")
+def trained_folder(tmp_path_factory):
+    """A folder with a small SentencePiece model that has ChatGLM's settings."""
+    folder = tmp_path_factory.mktemp("trained")
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["the cat sat on the mat 123", "你好 世界 你好"] * 20),
+        model_prefix=str(folder / "tokenizer"),
+        model_type="bpe",
+        vocab_size=300,
+        byte_fallback=True,
+        split_digits=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        minloglevel=2,
+    )
+    return folder
+
+
+@pytest.fixture
+def byte_glm2(byte_tokenizer):
+    """Bytes; the prefix is 256 257, the end token 2."""
+    byte_tokenizer.eos_id = 2
+    return ChatTokenizer(byte_tokenizer, "chatglm2")
+
+
+@pytest.fixture
+def byte_glm3(byte_glm2):
+    return ChatTokenizer(byte_glm2.tokenizer, "chatglm3")
+
+
+@pytest.fixture
+def byte_chatml(byte_glm2):
+    return ChatTokenizer(byte_glm2.tokenizer, "chatml")

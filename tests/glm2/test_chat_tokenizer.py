@@ -1,20 +1,13 @@
-import copy
 import json
-import pickle
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import sentencepiece
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from glm2.chat_tokenizer import ChatTokenizer
-from glm2.prompt import Prompt
-from glm2.tokenizer import SPECIAL_TOKENS, BpeTokenizer, ChatGLMTokenizer, StreamDecoder
+from glm2.tokenizer import SPECIAL_TOKENS, ChatGLMTokenizer, StreamDecoder
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "tokenizer.json").read_text())
 FORMATS = ("chatglm2", "chatglm3")
@@ -22,24 +15,6 @@ FORMATS = ("chatglm2", "chatglm3")
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="▁"), max_size=30)
 ROLE_TEXTS = st.lists(TEXTS | st.sampled_from(SPECIAL_TOKENS)).map("".join)
 LOOSE = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-@pytest.fixture(scope="module")
-def trained_folder(tmp_path_factory):
-    """A folder with a small SentencePiece model that has ChatGLM's settings."""
-    folder = tmp_path_factory.mktemp("trained")
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(["the cat sat on the mat 123", "你好 世界 你好"] * 20),
-        model_prefix=str(folder / "tokenizer"),
-        model_type="bpe",
-        vocab_size=300,
-        byte_fallback=True,
-        split_digits=True,
-        normalization_rule_name="identity",
-        remove_extra_whitespaces=False,
-        minloglevel=2,
-    )
-    return folder
 
 
 @pytest.fixture(scope="module", params=["trained", "real"])
@@ -62,23 +37,6 @@ def real(real_tokenizer_file):
     """``real[chat_format]`` on the published tokenizer.model."""
     tokenizer = ChatGLMTokenizer(real_tokenizer_file)
     return {chat_format: ChatTokenizer(tokenizer, chat_format) for chat_format in FORMATS}
-
-
-@pytest.fixture
-def glm2(byte_tokenizer):
-    """Bytes; the prefix is 256 257, the end token 2."""
-    byte_tokenizer.eos_id = 2
-    return ChatTokenizer(byte_tokenizer, "chatglm2")
-
-
-@pytest.fixture
-def glm3(glm2):
-    return ChatTokenizer(glm2.tokenizer, "chatglm3")
-
-
-@pytest.fixture
-def chatml(glm2):
-    return ChatTokenizer(glm2.tokenizer, "chatml")
 
 
 def lists(encoding):
@@ -123,53 +81,62 @@ def test_prompts_are_the_published_ones(real):
 
 
 def test_sequences_that_are_known(real):
-    glm3 = real["chatglm3"]
+    byte_glm3 = real["chatglm3"]
     ids = [64790, 64792, 64795, 30910, 13, 36474, 54591, 64796]
-    assert glm3.build_chat_input("你好").input_ids.tolist() == [ids]
-    assert glm3([glm3.build_prompt("你好")])["input_ids"] == [ids]
-    assert glm3.build_single_message("user", "", "你好") == ids[2:-1]
-    assert glm3("[Round 0]\n问：\t", "问题1").input_ids == [  # noqa: RUF001
+    assert byte_glm3.build_chat_input("你好").input_ids.tolist() == [ids]
+    assert byte_glm3([byte_glm3.build_prompt("你好")])["input_ids"] == [ids]
+    assert byte_glm3.build_single_message("user", "", "你好") == ids[2:-1]
+    assert byte_glm3("[Round 0]\n问：\t", "问题1").input_ids == [  # noqa: RUF001
         *(64790, 64792, 790, 30951, 517, 30910, 30940, 30996, 13, 54761, 31211, 12),
         *(30910, 31639, 30939, 2),
     ]
-    assert glm3.encode("\t   \t     \n \n", add_special_tokens=False) == [
+    assert byte_glm3.encode("\t   \t     \n \n", add_special_tokens=False) == [
         *(30910, 12, 2951, 12, 3729, 13, 30910, 13)
     ]
-    assert glm3.encode_blanks("a[MASK] b[gMASK][sMASK]") == [260, 64789, 265, 30931, 64790, 64791]
+    assert byte_glm3.encode_blanks("a[MASK] b[gMASK][sMASK]") == [
+        260,
+        64789,
+        265,
+        30931,
+        64790,
+        64791,
+    ]
 
 
 def test_ids_of_special_tokens(real):
-    glm2, glm3 = real["chatglm2"], real["chatglm3"]
-    assert (glm2.vocab_size, glm3.vocab_size) == (64794, 64798)
-    for tokenizer, count in ((glm2, 5), (glm3, 9)):
+    byte_glm2, byte_glm3 = real["chatglm2"], real["chatglm3"]
+    assert (byte_glm2.vocab_size, byte_glm3.vocab_size) == (64794, 64798)
+    for tokenizer, count in ((byte_glm2, 5), (byte_glm3, 9)):
         ids = [tokenizer.get_command(name) for name in SPECIAL_TOKENS[:count]]
         assert ids == list(range(64789, 64789 + count))
         assert tokenizer.pad_token_id == tokenizer.unk_token_id == tokenizer.get_command("<pad>")
         commands = [tokenizer.get_command(name) for name in ("<pad>", "<bos>", "<eos>")]
         assert commands == [0, tokenizer.bos_token_id, tokenizer.eos_token_id] == [0, 1, 2]
     with pytest.raises(ValueError, match=r"'<\|user\|>' is no special token of chatglm2; it has"):
-        glm2.get_command("<|user|>")
+        byte_glm2.get_command("<|user|>")
 
 
 def test_pieces(real):
-    glm2, glm3 = real["chatglm2"], real["chatglm3"]
+    byte_glm2, byte_glm3 = real["chatglm2"], real["chatglm3"]
     pieces = ["▁hello", "▁你", "好", "<0x0A>", "▁<", "|", "user", "|", ">"]
     assert (
-        glm2.tokenize("hello 你好\n <|user|>") == glm3.tokenize("hello 你好\n <|user|>") == pieces
+        byte_glm2.tokenize("hello 你好\n <|user|>")
+        == byte_glm3.tokenize("hello 你好\n <|user|>")
+        == pieces
     )
-    assert glm3.tokenize("<|user|>\nhi", encode_special_tokens=True) == [
+    assert byte_glm3.tokenize("<|user|>\nhi", encode_special_tokens=True) == [
         *("<|user|>", "▁", "<0x0A>", "hi")
     ]
-    assert glm3.convert_tokens_to_ids(["▁hello", "zz zz", "</s>", "sop", "<|user|>", "\udce4"]) == [
-        *(24954, 0, 2, 64792, 64795, 0)
-    ]
-    assert glm2.convert_tokens_to_ids("<|user|>") == 0
+    assert byte_glm3.convert_tokens_to_ids(
+        ["▁hello", "zz zz", "</s>", "sop", "<|user|>", "\udce4"]
+    ) == [*(24954, 0, 2, 64792, 64795, 0)]
+    assert byte_glm2.convert_tokens_to_ids("<|user|>") == 0
     ids = [24954, 0, 1, 2, 13, 64792, 64795, 64798, 65023]
-    assert glm3.convert_ids_to_tokens(ids) == [
+    assert byte_glm3.convert_ids_to_tokens(ids) == [
         *("▁hello", "", "", "", "<0x0A>", "sop", "<|user|>", "", "")
     ]
-    assert glm2.convert_ids_to_tokens(ids)[5:] == [""] * 4
-    assert glm2.convert_ids_to_tokens(np.int64(24954)) == "▁hello"
+    assert byte_glm2.convert_ids_to_tokens(ids)[5:] == [""] * 4
+    assert byte_glm2.convert_ids_to_tokens(np.int64(24954)) == "▁hello"
 
 
 # ---- properties ---------------------------------------------------------------------------------
@@ -245,65 +212,89 @@ def test_truncated_rows_fit_and_keep_what_is_in_front(any_glm, first, second, mo
 # ---- batches, without the model -----------------------------------------------------------------
 
 
-def test_one_text_gives_lists_and_several_give_rows(glm2):
-    encoding = glm2("ab")
+def test_one_text_gives_lists_and_several_give_rows(byte_glm2):
+    encoding = byte_glm2("ab")
     assert encoding == {
         "input_ids": [256, 257, 97, 98],
         "attention_mask": [1, 1, 1, 1],
         "position_ids": [0, 1, 2, 3],
     }
     assert encoding.input_ids is encoding["input_ids"]
-    assert glm2(["ab", "c"]).input_ids == [[256, 257, 97, 98], [256, 257, 99]]
-    assert glm2("").input_ids == glm2.encode("") == [256, 257]
-    assert glm2("a", "b").input_ids == glm2([("a", "b")]).input_ids[0] == [256, 257, 97, 98, 2]
-    assert glm2(("a", "b")).input_ids == [[256, 257, 97], [256, 257, 98]]
-    assert glm2(["a", ("b", "c")]).input_ids == [[256, 257, 97], [256, 257, 98, 99, 2]]
+    assert byte_glm2(["ab", "c"]).input_ids == [[256, 257, 97, 98], [256, 257, 99]]
+    assert byte_glm2("").input_ids == byte_glm2.encode("") == [256, 257]
+    assert (
+        byte_glm2("a", "b").input_ids
+        == byte_glm2([("a", "b")]).input_ids[0]
+        == [256, 257, 97, 98, 2]
+    )
+    assert byte_glm2(("a", "b")).input_ids == [[256, 257, 97], [256, 257, 98]]
+    assert byte_glm2(["a", ("b", "c")]).input_ids == [[256, 257, 97], [256, 257, 98, 99, 2]]
     with pytest.raises(AttributeError, match="the encoding has no labels; it has input_ids, att"):
         _ = encoding.labels
 
 
-def test_ids_and_words_may_be_given(glm2):
+def test_ids_and_words_may_be_given(byte_glm2):
     split = {"is_split_into_words": True}
-    assert glm2([5, 6], **split).input_ids == [256, 257, 5, 6]
-    assert glm2([[5], (6, np.int64(7))], **split).input_ids == [[256, 257, 5], [256, 257, 6, 7]]
-    assert glm2(np.array([[5, 6]]), **split).input_ids == [[256, 257, 5, 6]]
-    assert glm2(["ab", "c"], **split).input_ids == [256, 257, *b"abc"]
-    assert glm2([["a"], ["b", "c"]], **split).input_ids == [[256, 257, *b"a"], [256, 257, *b"bc"]]
-    assert glm2([5], [6], **split).input_ids == [256, 257, 5, 6, 2]
+    assert byte_glm2([5, 6], **split).input_ids == [256, 257, 5, 6]
+    assert byte_glm2([[5], (6, np.int64(7))], **split).input_ids == [
+        [256, 257, 5],
+        [256, 257, 6, 7],
+    ]
+    assert byte_glm2(np.array([[5, 6]]), **split).input_ids == [[256, 257, 5, 6]]
+    assert byte_glm2(["ab", "c"], **split).input_ids == [256, 257, *b"abc"]
+    assert byte_glm2([["a"], ["b", "c"]], **split).input_ids == [
+        [256, 257, *b"a"],
+        [256, 257, *b"bc"],
+    ]
+    assert byte_glm2([5], [6], **split).input_ids == [256, 257, 5, 6, 2]
 
 
-def test_padding_side_of_the_tokenizer(glm2):
-    glm2.padding_side = "right"
+def test_padding_side_of_the_tokenizer(byte_glm2):
+    byte_glm2.padding_side = "right"
     options = {"padding": "max_length", "max_length": 5}
-    assert lists(glm2("a", **options)) == [[256, 257, 97, 0, 0], [1, 1, 1, 0, 0], [0, 1, 2, 0, 0]]
-    left = glm2("a", padding_side="left", **options)
+    assert lists(byte_glm2("a", **options)) == [
+        [256, 257, 97, 0, 0],
+        [1, 1, 1, 0, 0],
+        [0, 1, 2, 0, 0],
+    ]
+    left = byte_glm2("a", padding_side="left", **options)
     assert lists(left) == [[0, 0, 256, 257, 97], [0, 0, 1, 1, 1], [0, 0, 0, 1, 2]]
     with pytest.raises(ValueError, match="padding_side is 'top'; expected one of 'left', 'right'"):
-        glm2.padding_side = "top"
+        byte_glm2.padding_side = "top"
 
 
-def test_tensors_are_int32(glm2):
-    arrays = glm2("ab", return_tensors="np")
+def test_tensors_are_int32(byte_glm2):
+    arrays = byte_glm2("ab", return_tensors="np")
     assert all(array.dtype == np.int32 and array.shape == (1, 4) for array in arrays.values())
-    assert glm2(["ab", "c"], padding=True, return_tensors="np").input_ids.shape == (2, 4)
+    assert byte_glm2(["ab", "c"], padding=True, return_tensors="np").input_ids.shape == (2, 4)
 
 
 @pytest.mark.mindspore
-def test_mindspore_tensors(glm2):
+def test_mindspore_tensors(byte_glm2):
     mindspore = pytest.importorskip("mindspore")
-    tensors = glm2(["ab", "c"], padding=True, return_tensors="ms")
+    tensors = byte_glm2(["ab", "c"], padding=True, return_tensors="ms")
     assert tensors.input_ids.dtype == mindspore.int32
     assert tensors.input_ids.asnumpy().tolist() == [[256, 257, 97, 98], [0, 256, 257, 99]]
-    assert glm2.decode(tensors.input_ids) == ["ab", "\0c"]  # a fake's byte 0 has text
+    assert byte_glm2.decode(tensors.input_ids) == ["ab", "\0c"]  # a fake's byte 0 has text
 
 
-def test_only_asked_for_length_is_cut(glm2):
-    assert glm2.encode("abcd", max_length=4) == [256, 257, 97, 98]  # as published: alone, it cuts
-    assert len(glm2.encode("abcd", max_length=4, truncation=False)) == 6
-    assert len(glm2.encode("abcd", max_length=4, padding=True)) == 6
-    assert glm2.encode("abcd", max_length=2) == [256, 257]
-    assert glm2.encode("abcd", "xyz", truncation=True, max_length=8) == [256, 257, *b"abcxy", 2]
-    only = glm2.encode("abcd", "xyz", truncation="only_second", max_length=8)
+def test_only_asked_for_length_is_cut(byte_glm2):
+    assert byte_glm2.encode("abcd", max_length=4) == [
+        256,
+        257,
+        97,
+        98,
+    ]  # as published: alone, it cuts
+    assert len(byte_glm2.encode("abcd", max_length=4, truncation=False)) == 6
+    assert len(byte_glm2.encode("abcd", max_length=4, padding=True)) == 6
+    assert byte_glm2.encode("abcd", max_length=2) == [256, 257]
+    assert byte_glm2.encode("abcd", "xyz", truncation=True, max_length=8) == [
+        256,
+        257,
+        *b"abcxy",
+        2,
+    ]
+    only = byte_glm2.encode("abcd", "xyz", truncation="only_second", max_length=8)
     assert only == [256, 257, *b"abcdx", 2]
 
 
@@ -392,16 +383,16 @@ def test_only_asked_for_length_is_cut(glm2):
         ),
     ],
 )
-def test_what_cannot_be_encoded_is_an_error(glm2, arguments, options, error, message):
+def test_what_cannot_be_encoded_is_an_error(byte_glm2, arguments, options, error, message):
     with pytest.raises(error, match=message):
-        glm2(*arguments, **options)
+        byte_glm2(*arguments, **options)
 
 
 # ---- decoding -----------------------------------------------------------------------------------
 
 
 def test_decode_takes_any_container(real):
-    glm2, ids = real["chatglm2"], [24954, 993]
+    byte_glm2, ids = real["chatglm2"], [24954, 993]
 
     class Tensor:
         """Quacks like MindSpore's."""
@@ -409,13 +400,13 @@ def test_decode_takes_any_container(real):
         def asnumpy(self):
             return np.array([ids, ids])
 
-    assert glm2.decode(ids) == glm2.decode(tuple(ids)) == glm2.decode(np.array(ids))
-    assert glm2.decode(24954) == glm2.decode(np.array(24954)) == "hello"
-    assert glm2.decode([ids, [993]]) == ["hello world", "world"]
-    assert glm2.decode(Tensor()) == glm2.batch_decode(Tensor()) == ["hello world"] * 2
-    assert glm2.decode([[], ids]) == ["", "hello world"]
-    assert glm2.batch_decode(ids) == ["hello", "world"]
-    assert glm2.batch_decode(993) == ["world"]
+    assert byte_glm2.decode(ids) == byte_glm2.decode(tuple(ids)) == byte_glm2.decode(np.array(ids))
+    assert byte_glm2.decode(24954) == byte_glm2.decode(np.array(24954)) == "hello"
+    assert byte_glm2.decode([ids, [993]]) == ["hello world", "world"]
+    assert byte_glm2.decode(Tensor()) == byte_glm2.batch_decode(Tensor()) == ["hello world"] * 2
+    assert byte_glm2.decode([[], ids]) == ["", "hello world"]
+    assert byte_glm2.batch_decode(ids) == ["hello", "world"]
+    assert byte_glm2.batch_decode(993) == ["world"]
 
 
 def test_special_tokens_are_shown_by_chatglm3_alone(real):
@@ -441,174 +432,3 @@ def test_what_cannot_be_decoded_is_an_error(real, chat_format, ids, error, messa
         real[chat_format].decode(ids)
     with pytest.raises(error, match=message):
         real[chat_format].convert_ids_to_tokens(ids)
-
-
-# ---- conversations ------------------------------------------------------------------------------
-
-
-def test_prompt_stands_for_its_roles_and_its_parts_do_not(glm3):
-    prompt = glm3.build_prompt("<|user|>", [("q", "a")])
-    assert isinstance(prompt, Prompt)
-    assert prompt == "<|user|>\nq<|assistant|>\na<|user|>\n<|user|><|assistant|>"
-    ids = glm3.build_chat_input("<|user|>", [("q", "a")], return_tensors=None).input_ids
-    assert glm3([prompt]).input_ids == ids == [list(prompt.token_ids)]
-    assert glm3(prompt, add_special_tokens=False).input_ids == ids[0][2:]
-    for same in (copy.copy(prompt), copy.deepcopy(prompt), pickle.loads(pickle.dumps(prompt))):
-        assert glm3.encode(same) == ids[0]
-    for text in (str(prompt), f"{prompt}", prompt[:], prompt + "", prompt.strip(), Prompt(prompt)):
-        assert glm3.encode(text) == [256, 257, *prompt.encode()]
-
-
-def test_rounds_of_chatglm2_are_text(glm2):
-    wanted = "[Round 1]\n\n问：q\n\n答：a\n\n[Round 2]\n\n问：x\n\n答："  # noqa: RUF001
-    history = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
-    assert glm2.build_prompt("x", [("q", "a")]) == glm2.build_prompt("x", history) == wanted
-    assert type(glm2.build_prompt("x")) is str
-    assert glm2([wanted]).input_ids == glm2.build_chat_input("x", history).input_ids.tolist()
-    with pytest.raises(ValueError, match=r"message 0 is from the system.*ChatGLM2 has no system"):
-        glm2.build_prompt("x", [{"role": "system", "content": "s"}])
-
-
-@pytest.mark.parametrize("chat_format", ["chatglm2", "chatglm3", "chatml"])
-def test_template_gives_ids_text_or_tensor(byte_tokenizer, chat_format):
-    tokenizer = ChatTokenizer(byte_tokenizer, chat_format)
-    messages = [{"role": "user", "content": "q"}]
-    ids = tokenizer.apply_chat_template(messages)
-    text = tokenizer.apply_chat_template(messages, tokenize=False)
-    assert tokenizer.encode(text) == ids
-    array = tokenizer.apply_chat_template(messages, return_tensors="np")
-    assert array.tolist() == [ids]
-    answered = [*messages, {"role": "assistant", "content": "a"}]
-    whole = tokenizer.apply_chat_template(answered, add_generation_prompt=False)
-    assert whole[: len(ids)] == ids
-    with pytest.raises(ValueError, match="the last message is from the assistant"):
-        tokenizer.apply_chat_template(answered)
-
-
-def test_tools_are_written_below_the_system_message(glm3):
-    system = {"role": "system", "content": "s", "tools": [{"name": "天气"}]}
-    (row,) = glm3.build_chat_input("{}", [system], role="observation").input_ids.tolist()
-    special = glm3.get_command
-    assert row == [
-        *(256, 257, special("<|system|>")),
-        *'\ns\n[\n    {\n        "name": "天气"\n    }\n]'.encode(),
-        *(special("<|observation|>"), *b"\n{}", special("<|assistant|>")),
-    ]
-    assert system == {"role": "system", "content": "s", "tools": [{"name": "天气"}]}
-
-
-def test_single_message_has_role_metadata_and_content(glm3, glm2):
-    message = glm3.build_single_message("assistant", "tool", "<|user|>")
-    assert message == [glm3.get_command("<|assistant|>"), *b"tool\n<|user|>"]
-    with pytest.raises(ValueError, match="role is 'tool'; expected one of system, user"):
-        glm3.build_single_message("tool", "", "x")
-    with pytest.raises(ValueError, match="is no special token of chatglm2"):
-        glm2.build_single_message("user", "", "x")
-
-
-@pytest.mark.parametrize("query", [None, 5, b"x", ["x"]])
-def test_query_is_text(glm3, query):
-    with pytest.raises(ValueError, match="expected a dict with role and content"):
-        glm3.build_prompt(query)
-
-
-def test_role_names_become_tokens_where_asked_for(glm3, chatml):
-    user = glm3.get_command("<|user|>")
-    assert glm3.encode("a<|user|>b", encode_special_tokens=True) == [256, 257, 97, user, 98]
-    glm3.encode_special_tokens = True
-    assert glm3.encode("<|user|>[gMASK]") == [256, 257, user, *b"[gMASK]"]
-    assert glm3.encode("<|user|>", encode_special_tokens=False) == [256, 257, *b"<|user|>"]
-    assert glm3.build_chat_input("<|user|>").input_ids[0].tolist() == [
-        *(256, 257, user, *b"\n<|user|>", glm3.get_command("<|assistant|>"))
-    ]
-    start = chatml.get_command("<|im_start|>")
-    assert chatml.encode("<|im_start|>x", encode_special_tokens=True) == [start, *b"x"]
-
-
-def test_blanks(trained_folder):
-    tokenizer = ChatTokenizer.from_folder(trained_folder)
-    mask, gmask = (tokenizer.get_command(name) for name in ("[MASK]", "[gMASK]"))
-    encode = tokenizer.tokenizer.encode
-    ids = tokenizer.encode_blanks("the [MASK] sat[gMASK]<|user|>")
-    assert ids == [*encode("the "), mask, *encode(" sat"), gmask, *encode("<|user|>")]
-    with pytest.raises(
-        ValueError, match=r"the text 'the cat' has no blank; mark one with \[MASK\]"
-    ):
-        tokenizer.encode_blanks("the cat")
-
-
-# ---- other tokenizers, folders ------------------------------------------------------------------
-
-
-def test_chatml_has_no_prefix(chatml):
-    assert chatml("a", "b").input_ids == [97, 98]
-    names = ("<|im_start|>", "<|im_end|>")
-    assert [chatml.bos_token_id, chatml.eos_token_id] == [chatml.get_command(n) for n in names]
-    prompt = chatml.build_prompt("q")
-    assert prompt == "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n"
-    assert chatml.encode(prompt) == list(prompt.token_ids)
-    assert chatml.decode(prompt.token_ids) == "user\nq\nassistant\n"
-
-
-def test_pieces_of_bpe(tmp_path):
-    tokenizers = pytest.importorskip("tokenizers")
-    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {piece: index + 3 for index, piece in enumerate(alphabet)}
-    bpe = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, []))
-    bpe.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
-    bpe.save(str(tmp_path / "tokenizer.json"))
-    (tmp_path / "tokenizer_config.json").write_text('{"chat_template": "<|im_start|>"}')
-    tokenizer = ChatTokenizer.from_folder(tmp_path)
-    assert isinstance(tokenizer.tokenizer, BpeTokenizer)
-    assert tokenizer.chat_format == "chatml"
-    pieces = tokenizer.tokenize("a é")
-    assert pieces == ["a", "Ġ", "Ã", "©"]
-    ids = tokenizer.convert_tokens_to_ids(pieces)
-    assert ids == tokenizer.encode("a é")
-    assert tokenizer.convert_tokens_to_ids("no such piece") == 0
-    assert tokenizer.convert_ids_to_tokens([tokenizer.eos_token_id, 99999]) == ["<|im_end|>", ""]
-
-
-def test_tokenizer_without_pieces_is_an_error(glm2):
-    for ask in (
-        lambda: glm2.tokenize("a"),
-        lambda: glm2.convert_tokens_to_ids("a"),
-        lambda: glm2.bos_token_id,
-    ):
-        with pytest.raises(TypeError, match="a ByteTokenizer has no pieces; use a ChatGLMTok"):
-            ask()
-
-
-def test_format_that_does_not_fit_is_an_error(byte_tokenizer, trained_folder):
-    with pytest.raises(ValueError, match="chat_format is 'llama'; expected one of chatglm2, chatg"):
-        ChatTokenizer(byte_tokenizer, "llama")
-    with pytest.raises(ValueError, match=r"no special token '<\|im_start\|>'"):
-        ChatTokenizer.from_folder(trained_folder, "chatml")
-    with pytest.raises(ValueError, match="padding_side is 'up'"):
-        ChatTokenizer.from_folder(trained_folder, padding_side="up")
-    with pytest.raises(ValueError, match="ChatGLM2 has no role tokens"):
-        ChatTokenizer.from_folder(trained_folder, encode_special_tokens=True)
-
-
-def test_folder_needs_no_config(trained_folder, tmp_path):
-    assert ChatTokenizer.from_folder(trained_folder).chat_format == "chatglm2"
-    assert ChatTokenizer.from_folder(trained_folder, "chatglm3").chat_format == "chatglm3"
-    model = (trained_folder / "tokenizer.model").read_bytes()
-    (tmp_path / "tokenizer.model").write_bytes(model)
-    (tmp_path / "tokenization_chatglm.py").write_text('["<|system|>"]')
-    options = {"padding_side": "right", "encode_special_tokens": True}
-    tokenizer = ChatTokenizer.from_folder(tmp_path, **options)
-    assert tokenizer.chat_format == "chatglm3"
-    assert (tokenizer.padding_side, tokenizer.encode_special_tokens) == ("right", True)
-    (tmp_path / "config.json").write_text('{"_name_or_path": "THUDM/chatglm2-6b"}')
-    assert ChatTokenizer.from_folder(tmp_path).chat_format == "chatglm2"
-    with pytest.raises(ValueError, match="chat_format is 'llama'"):
-        ChatTokenizer.from_folder(tmp_path, "llama")
-    with pytest.raises(FileNotFoundError, match=re.escape("has no tokenizer.model")):
-        ChatTokenizer.from_folder(tmp_path / "none")
-
-
-def test_import_leaves_mindspore_alone():
-    code = "import sys, glm2.chat_tokenizer, glm2.response; assert 'mindspore' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)

@@ -115,7 +115,7 @@ CONTRADICTIONS = {
     "projection is missing": (
         {"pre_seq_len": 5, "prefix_projection": True},
         ("embedding.weight",),
-        r"missing trans\.0\.weight; missing trans\.0\.bias",
+        r"missing trans\.0\.bias, trans\.0\.weight, trans\.2\.bias, trans\.2\.weight",
     ),
     "projection is there": (
         {"prefix_projection": False},
