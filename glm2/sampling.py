@@ -133,14 +133,14 @@ def nucleus_probs(
     probs = np.exp(scores - scores.max())
     probs /= probs.sum()
     if 0 < top_k < len(probs):
-        smallest_kept = np.partition(probs, -top_k)[-top_k]
-        likely = np.flatnonzero(probs >= smallest_kept)
-        kept = likely[np.argsort(-probs[likely], kind="stable")[:top_k]]
+        smallest_kept = np.partition(scores, -top_k)[-top_k]
+        likely = np.flatnonzero(scores >= smallest_kept)
+        kept = likely[np.argsort(-scores[likely], kind="stable")[:top_k]]
         probs = _only(probs, kept)
     if top_p < 1.0:
         # Tokens below this bound hold less than 1 - top_p together: the nucleus needs none of them.
         likely = np.flatnonzero(probs >= (1.0 - top_p) / len(probs))
-        order = likely[np.argsort(-probs[likely], kind="stable")]
+        order = likely[np.argsort(-scores[likely], kind="stable")]  # probs round to ties
         before = np.cumsum(probs[order]) - probs[order]
         probs = _only(probs, order[before < top_p])
     return probs
