@@ -1,0 +1,204 @@
+"""Attention as the multi-query paper writes it: projections included, one einsum a line.
+
+The letters are the paper's: b batch, n queries, m keys, h heads, d model size, k and v head sizes.
+What multi-query attention changes is one letter: the h of keys and values is gone. `attention` in
+this package is the same without projections; GQA, in between, lets h stand for groups there.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from glm2_reference.checks import BoolArray, FloatArray, check_rank, check_shape
+from glm2_reference.layers import softmax
+
+
+def multi_head_attention(
+    x: FloatArray,
+    memory: FloatArray,
+    mask: BoolArray,
+    p_q: FloatArray,
+    p_k: FloatArray,
+    p_v: FloatArray,
+    p_o: FloatArray,
+) -> FloatArray:
+    """Attend from every row of ``x`` to every row of ``memory``, each head with keys of its own.
+
+    Parameters
+    ----------
+    x : float, (b, n, d)
+        What asks. Self-attention passes it as ``memory`` too.
+    memory : float, (b, m, d)
+    mask : bool, broadcastable to (b, h, n, m)
+        True where a query sees a key. Every query sees one at least.
+    p_q, p_k : float, (h, d, k)
+    p_v, p_o : float, (h, d, v)
+
+    Returns
+    -------
+    y : dtype of x, (b, n, d)
+        Scores are not scaled; Shazeer folds ``1 / sqrt(k)`` into ``p_q``.
+
+    Raises
+    ------
+    ValueError
+        If the shapes contradict each other.
+
+    References
+    ----------
+    Shazeer 2019, "Fast Transformer Decoding", section 2.2.
+    """
+    _check_projections(x, p_q, p_o, k=(p_k, p_q.shape), v=(p_v, p_o.shape))
+    q = np.einsum("bnd,hdk->bhnk", x, p_q)
+    k = np.einsum("bmd,hdk->bhmk", memory, p_k)
+    v = np.einsum("bmd,hdv->bhmv", memory, p_v)
+    probs = softmax(_hide(np.einsum("bhnk,bhmk->bhnm", q, k), mask))
+    o = np.einsum("bhnm,bhmv->bhnv", probs, v)
+    return np.einsum("bhnv,hdv->bnd", o, p_o)
+
+
+def multi_query_attention(
+    x: FloatArray,
+    memory: FloatArray,
+    mask: BoolArray,
+    p_q: FloatArray,
+    p_k: FloatArray,
+    p_v: FloatArray,
+    p_o: FloatArray,
+) -> FloatArray:
+    """Attend like `multi_head_attention`, with one set of keys and values for all heads.
+
+    Parameters
+    ----------
+    x, memory, mask, p_q, p_o
+        As in `multi_head_attention`.
+    p_k : float, (d, k)
+    p_v : float, (d, v)
+
+    Returns
+    -------
+    y : dtype of x, (b, n, d)
+
+    Raises
+    ------
+    ValueError
+        If the shapes contradict each other.
+
+    References
+    ----------
+    Shazeer 2019, section 3.
+    """
+    _check_projections(x, p_q, p_o, k=(p_k, p_q.shape[1:]), v=(p_v, p_o.shape[1:]))
+    q = np.einsum("bnd,hdk->bhnk", x, p_q)
+    k = np.einsum("bmd,dk->bmk", memory, p_k)
+    v = np.einsum("bmd,dv->bmv", memory, p_v)
+    probs = softmax(_hide(np.einsum("bhnk,bmk->bhnm", q, k), mask))
+    o = np.einsum("bhnm,bmv->bhnv", probs, v)
+    return np.einsum("bhnv,hdv->bnd", o, p_o)
+
+
+def multi_head_step(
+    x: FloatArray,
+    prev_k: FloatArray,
+    prev_v: FloatArray,
+    p_q: FloatArray,
+    p_k: FloatArray,
+    p_v: FloatArray,
+    p_o: FloatArray,
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Decode one token: its query against all keys so far, which are loaded anew at every step.
+
+    Parameters
+    ----------
+    x : float, (b, d)
+    prev_k : float, (b, h, m, k)
+    prev_v : float, (b, h, m, v)
+    p_q, p_k, p_v, p_o
+        As in `multi_head_attention`.
+
+    Returns
+    -------
+    y : dtype of x, (b, d)
+    new_k : float, (b, h, m + 1, k)
+    new_v : float, (b, h, m + 1, v)
+
+    Raises
+    ------
+    ValueError
+        If the shapes contradict each other.
+
+    References
+    ----------
+    Shazeer 2019, section 2.4.
+    """
+    check_rank("(b, d)", x=x)
+    _check_projections(x, p_q, p_o, k=(p_k, p_q.shape), v=(p_v, p_o.shape))
+    q = np.einsum("bd,hdk->bhk", x, p_q)
+    k = np.concatenate([prev_k, np.einsum("bd,hdk->bhk", x, p_k)[:, :, None]], axis=2)
+    v = np.concatenate([prev_v, np.einsum("bd,hdv->bhv", x, p_v)[:, :, None]], axis=2)
+    probs = softmax(np.einsum("bhk,bhmk->bhm", q, k))
+    o = np.einsum("bhm,bhmv->bhv", probs, v)
+    return np.einsum("bhv,hdv->bd", o, p_o), k, v
+
+
+def multi_query_step(
+    x: FloatArray,
+    prev_k: FloatArray,
+    prev_v: FloatArray,
+    p_q: FloatArray,
+    p_k: FloatArray,
+    p_v: FloatArray,
+    p_o: FloatArray,
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Decode one token with shared keys and values: a step reads h times fewer of them.
+
+    Parameters
+    ----------
+    x : float, (b, d)
+    prev_k : float, (b, m, k)
+    prev_v : float, (b, m, v)
+    p_q, p_k, p_v, p_o
+        As in `multi_query_attention`.
+
+    Returns
+    -------
+    y : dtype of x, (b, d)
+    new_k : float, (b, m + 1, k)
+    new_v : float, (b, m + 1, v)
+
+    Raises
+    ------
+    ValueError
+        If the shapes contradict each other.
+
+    References
+    ----------
+    Shazeer 2019, section 3.1.
+    """
+    check_rank("(b, d)", x=x)
+    _check_projections(x, p_q, p_o, k=(p_k, p_q.shape[1:]), v=(p_v, p_o.shape[1:]))
+    q = np.einsum("bd,hdk->bhk", x, p_q)
+    k = np.concatenate([prev_k, np.einsum("bd,dk->bk", x, p_k)[:, None]], axis=1)
+    v = np.concatenate([prev_v, np.einsum("bd,dv->bv", x, p_v)[:, None]], axis=1)
+    probs = softmax(np.einsum("bhk,bmk->bhm", q, k))
+    o = np.einsum("bhm,bmv->bhv", probs, v)
+    return np.einsum("bhv,hdv->bd", o, p_o), k, v
+
+
+def _hide(scores: FloatArray, mask: BoolArray) -> FloatArray:
+    return np.where(mask, scores, np.asarray(-np.inf, scores.dtype))
+
+
+def _check_projections(
+    x: FloatArray,
+    p_q: FloatArray,
+    p_o: FloatArray,
+    **others: tuple[FloatArray, tuple[int, ...]],
+) -> None:
+    """Require projections of one number of heads, from and to the width of ``x``."""
+    check_rank("(h, d, k)", p_q=p_q, p_o=p_o)
+    width = x.shape[-1]
+    check_shape("p_q", p_q, (p_q.shape[0], width, p_q.shape[2]), "with x's width second")
+    check_shape("p_o", p_o, (p_q.shape[0], width, p_o.shape[2]), "with p_q's heads and x's width")
+    for name, (projection, wanted) in others.items():
+        check_shape(f"p_{name}", projection, wanted, "as p_q and p_o say")
