@@ -54,7 +54,8 @@ def multi_head_attention(
     v = np.einsum("bmd,hdv->bhmv", memory, p_v)
     probs = softmax(_hide(np.einsum("bhnk,bhmk->bhnm", q, k), mask))
     o = np.einsum("bhnm,bhmv->bhnv", probs, v)
-    return np.einsum("bhnv,hdv->bnd", o, p_o)
+    y: FloatArray = np.einsum("bhnv,hdv->bnd", o, p_o)
+    return y
 
 
 def multi_query_attention(
@@ -94,7 +95,8 @@ def multi_query_attention(
     v = np.einsum("bmd,dv->bmv", memory, p_v)
     probs = softmax(_hide(np.einsum("bhnk,bmk->bhnm", q, k), mask))
     o = np.einsum("bhnm,bmv->bhnv", probs, v)
-    return np.einsum("bhnv,hdv->bnd", o, p_o)
+    y: FloatArray = np.einsum("bhnv,hdv->bnd", o, p_o)
+    return y
 
 
 def multi_head_step(
