@@ -63,7 +63,8 @@ def _build_app() -> typer.Typer:
         if not module_info.name.startswith("_"):
             module = importlib.import_module(f"glm2.commands.{module_info.name}")
             name = module_info.name.replace("_", "-")
-            app.command(name)(_with_clear_errors(module.command))
+            settings = getattr(module, "context_settings", None)
+            app.command(name, context_settings=settings)(_with_clear_errors(module.command))
     return app
 
 

@@ -1,0 +1,271 @@
+"""`mqa`: what sharing keys and values saves in decoding, beside what was measured."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from typing import Any
+
+from glm2_reference.memory_systems import SYSTEMS, MemorySystem
+from glm2_reference.report.arguments import positive
+from glm2_reference.report.chatglm2 import (
+    decode_flops,
+    decode_weight_bytes,
+    head_name,
+    kv_bytes_per_token,
+    with_kv_heads,
+)
+from glm2_reference.report.document import Chart, Report, Table
+from glm2_reference.report.svg import Axis, Line, line_chart
+from glm2_reference.schedules.heads import FORWARD, HeadShape, trace
+
+_KV_HEADS = (32, 8, 2, 1)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``mqa``."""
+    parser.add_argument(
+        "--context", type=positive, nargs="+", default=[2048, 8192, 32768], help="tokens"
+    )
+    parser.add_argument("--batch", type=positive, nargs="+", default=[1, 16], help="sequences")
+
+
+@dataclasses.dataclass(frozen=True)
+class Translator:
+    """The decoder that Shazeer measured: six layers, self-attention and cross-attention each."""
+
+    layers: int = 6
+    model_dim: int = 1024
+    heads: int = 8
+    head_dim: int = 128
+    source: int = 128
+    target: int = 128
+    batch: int = 1024
+    ffn_multi_head: int = 4096
+    ffn_multi_query: int = 5440  # widened, so that both models have the same number of weights
+
+
+def build(args: argparse.Namespace) -> Report:
+    """Count bytes and FLOPs of decoding, and predict times from them."""
+    rows = [
+        _predict(system, kv_heads, batch, context)
+        for system in SYSTEMS.values()
+        for batch in args.batch
+        for context in args.context
+        for kv_heads in _KV_HEADS
+    ]
+    published = _published()
+    return Report(
+        title="Multi-query attention in decoding",
+        question="How much does decoding gain when heads share keys and values?",
+        tables=[_theta(), _loops(), _decoding(rows), published],
+        charts=[_ratio_chart(args.batch)],
+        data={
+            "report": "mqa",
+            "kv_bytes_per_token": {
+                head_name(heads): kv_bytes_per_token(with_kv_heads(heads)) for heads in _KV_HEADS
+            },
+            "theta": _theta_rows(),
+            "rows": rows,
+            "published": [
+                dict(zip(published.headings, row, strict=True)) for row in published.rows
+            ],
+        },
+    )
+
+
+def attention_step(
+    *,
+    context: int,
+    model_dim: int,
+    heads: int,
+    kv_heads: int,
+    batch: int,
+    grows: bool = True,
+) -> tuple[int, int]:
+    """Count one layer's decoding step: elements moved, and multiply-adds.
+
+    Weights of q, k, v and o, the cache, and the token's own q, k, v and o; scores stay inside.
+
+    Parameters
+    ----------
+    context, model_dim, heads, kv_heads, batch : int
+    grows : bool
+        Whether the token adds a key and a value; false in attention to another text.
+
+    Returns
+    -------
+    elements, multiply_adds : int
+    """
+    kv_dim = kv_heads * (model_dim // heads)
+    weights = 2 * model_dim * model_dim + (2 * model_dim * kv_dim if grows else 0)
+    cache = 2 * batch * context * kv_dim
+    activations = batch * (4 * model_dim + (2 * kv_dim if grows else 0))
+    return weights + cache + activations, batch * (weights + 2 * context * model_dim)
+
+
+def _theta_rows() -> list[dict[str, Any]]:
+    context, dim, heads, batch = 128, 1024, 8, 1024
+    rows = []
+    for kv_heads in (8, 2, 1):
+        elements, work = attention_step(
+            context=context, model_dim=dim, heads=heads, kv_heads=kv_heads, batch=batch
+        )
+        name = {8: "MHA", 1: "MQA"}.get(kv_heads, f"GQA-{kv_heads}")
+        shared = context * kv_heads / (dim * heads)
+        rows.append({
+            "heads": name,
+            "theta": {"MHA": "n/d + 1/b", "MQA": "1/d + n/(d h) + 1/b"}.get(
+                name, "1/d + n g/(d h) + 1/b"
+            ),
+            "terms": shared + 1 / batch + (0 if name == "MHA" else 1 / dim),
+            "counted": elements / work,
+        })  # fmt: skip
+    return rows
+
+
+def _theta() -> Table:
+    return Table(
+        "Memory over arithmetic in incremental decoding",
+        ("heads", "Theta", "its terms", "counted elements a multiply-add"),
+        [(row["heads"], row["theta"], row["terms"], row["counted"]) for row in _theta_rows()],
+        "n 128, d 1024, h 8, b 1024, as in Shazeer 2019 (arXiv 1911.02150). The terms leave out "
+        "constant factors, and the counts do not: they agree in their order, not in their values.",
+    )
+
+
+def _loops() -> Table:
+    """Both loop orders, counted: sharing in the model saves nothing without sharing in the loop."""
+    rows: list[tuple[str, str, int, int]] = []
+    for kv_heads in (32, 2):
+        for share in (False, True):
+            shape = HeadShape(
+                batch=1, num_heads=32, num_kv_heads=kv_heads, seq_len_q=1, seq_len_kv=8192,
+                head_dim=128,
+            )  # fmt: skip
+            memory = trace(FORWARD["flash2"], shape, block_m=16, block_n=128, share_kv=share)
+            order = "one K/V tile for all heads of a group" if share else "each head by itself"
+            kv_bytes = sum(memory.read_bytes("hbm", name) for name in ("k", "v"))
+            rows.append((head_name(kv_heads), order, kv_bytes, memory.moved_bytes()))
+    return Table(
+        "One layer's decoding step at 8,192 tokens, counted in both loop orders",
+        ("heads", "loop", "K and V, bytes", "all, bytes"),
+        rows,
+        "32 query heads, d 128, FP16. With shared K/V heads the loop must share the tile too: one head "
+        "after the other moves what multi-head attention moves.",
+    )
+
+
+def _predict(system: MemorySystem, kv_heads: int, batch: int, context: int) -> dict[str, Any]:
+    """Bound one decoding step of ChatGLM2-6B by bytes over bandwidth and FLOPs over peak."""
+    config = with_kv_heads(kv_heads)
+    nbytes = decode_weight_bytes(config, "fp16") + batch * context * kv_bytes_per_token(config)
+    flops = batch * decode_flops(config, context)
+    memory_ms = nbytes / system.outermost.bandwidth_gbps / 1e6
+    compute_ms = flops / system.matmul_gflops / 1e6
+    return {
+        "system": system.name,
+        "batch": batch,
+        "context": context,
+        "heads": head_name(kv_heads),
+        "bytes": nbytes,
+        "flops": flops,
+        "memory_ms": memory_ms,
+        "compute_ms": compute_ms,
+        "step_ms": max(memory_ms, compute_ms),
+    }
+
+
+def _decoding(rows: list[dict[str, Any]]) -> Table:
+    by_key = {(row["system"], row["batch"], row["context"], row["heads"]): row for row in rows}
+    names = [head_name(heads) for heads in _KV_HEADS]
+    lines: list[list[str | int | float]] = []
+    for system, batch, context in dict.fromkeys(key[:3] for key in by_key):
+        steps = [by_key[system, batch, context, name]["step_ms"] for name in names]
+        moved = by_key[system, batch, context, "GQA-2"]["bytes"] / 1e9
+        lines.append([system, batch, context, *steps, moved, steps[0] / steps[2]])
+    return Table(
+        "Predicted decoding step of ChatGLM2-6B with other numbers of K/V heads, FP16",
+        (
+            "machine", "batch", "context", *(f"{name}, ms" for name in names), "GQA-2, GB",
+            "MHA / GQA-2",
+        ),
+        lines,
+        "A bound: the larger of bytes over bandwidth and FLOPs over peak, on public peak figures "
+        "(memory_systems.py); nothing measured. ChatGLM2-6B has GQA-2.",
+    )  # fmt: skip
+
+
+def _published() -> Table:
+    """Set the two published gains beside the bound's, on every machine."""
+    shazeer = [_translator_us(x, shared=False) / _translator_us(x, shared=True)
+               for x in SYSTEMS.values()]  # fmt: skip
+    at_2000 = [
+        _predict(x, 32, 1, 2000)["step_ms"] / _predict(x, 2, 1, 2000)["step_ms"]
+        for x in SYSTEMS.values()
+    ]
+    measured = (
+        "Shazeer 2019: decoder, microseconds a token, TPUv2",
+        "ChatGLM2's README: characters a second, A100, batch 1",
+    )
+    return Table(
+        "Beside what was published",
+        ("measured", "published", "ratio", *(f"bound on {name}" for name in SYSTEMS)),
+        [
+            (measured[0], "46 -> 3.8", 46 / 3.8, *shazeer),
+            (measured[1], "31.49 -> 44.62", 44.62 / 31.49, *at_2000),
+        ],
+        "Both publishers measured; the bounds only count bytes and FLOPs, and match neither. Shazeer's "
+        "decoder (six layers, d 1024, h 8, batch 1024, source 128, target 64 on average, 2-byte "
+        "elements) gained more than its traffic shrank. ChatGLM2's figures are of ChatGLM-6B against "
+        "ChatGLM2-6B at 2,000 characters: architecture and code changed too, and at batch 1 the "
+        "weights are nearly all of the traffic.",
+    )
+
+
+def _translator_us(system: MemorySystem, *, shared: bool) -> float:
+    """Bound one token of Shazeer's decoder at the middle of the target, in microseconds."""
+    t = Translator()
+    kv_heads = 1 if shared else t.heads
+    ffn = t.ffn_multi_query if shared else t.ffn_multi_head
+    parts = [
+        attention_step(
+            context=context,
+            model_dim=t.model_dim,
+            heads=t.heads,
+            kv_heads=kv_heads,
+            batch=t.batch,
+            grows=grows,
+        )
+        for context, grows in ((t.target // 2, True), (t.source, False))
+    ]
+    mlp = t.model_dim * ffn
+    parts.append((2 * mlp + 2 * t.batch * (t.model_dim + ffn), 2 * t.batch * mlp))
+    nbytes = 2 * t.layers * sum(elements for elements, _ in parts)
+    flops = 2 * t.layers * sum(work for _, work in parts)
+    seconds = max(
+        nbytes / system.outermost.bandwidth_gbps, flops / system.matmul_gflops
+    ) / 1e9  # fmt: skip
+    return seconds * 1e6 / t.batch
+
+
+def _ratio_chart(batches: list[int]) -> Chart:
+    contexts = (512, 1024, 2048, 4096, 8192, 16384, 32768)
+    lines = []
+    for batch in batches:
+        for heads in (2, 1):
+            pairs = [
+                [_predict(SYSTEMS["a100"], x, batch, n)["step_ms"] for x in (32, heads)]
+                for n in contexts
+            ]
+            lines.append(
+                Line(f"{head_name(heads)}, batch {batch}", contexts, [a / b for a, b in pairs])
+            )
+    return Chart(
+        "Predicted gain over multi-head attention, A100",
+        line_chart(
+            lines, Axis("context, tokens", log=True, ticks=contexts), Axis("MHA's time / its own")
+        ),
+        "ChatGLM2-6B's shapes, FP16. At batch 1 and short contexts the weights are the traffic, and "
+        "sharing K and V gains little; it gains with every token of context and every sequence.",
+    )
