@@ -97,6 +97,19 @@ def encode_prefix(tensors: Mapping[str, FloatArray], config: GLM2Config) -> Floa
     return np.ascontiguousarray(x.transpose(1, 2, 0, 3, 4))
 
 
+def check_prefix(prefix: FloatArray, config: GLM2Config) -> None:
+    """Require a prefix as `encode_prefix` lays it out.
+
+    Raises
+    ------
+    ValueError
+        If it is of another shape.
+    """
+    check_rank("(num_layers, 2, pre_seq_len, num_kv_heads, head_dim)", prefix=prefix)
+    wanted = (config.num_layers, 2, prefix.shape[2], config.num_kv_heads, config.head_dim)
+    check_shape("prefix", prefix, wanted, "keys and values of every layer of this model")
+
+
 def _check_lora(weight: FloatArray, down: FloatArray, up: FloatArray) -> None:
     check_rank("(out_features, in_features)", weight=weight)
     check_rank("(rank, in_features)", down=down)

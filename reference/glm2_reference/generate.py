@@ -57,7 +57,7 @@ def generate(
             f"ids hold {len(ids)} tokens and max_new_tokens is {max_new_tokens}; expected 1 or more"
         )
         raise ValueError(msg)
-    cached = 0 if cache is None else cache.length
+    cached = 0 if cache is None else cache.length - model.num_prefix
     total = cached + len(ids) + max_new_tokens - 1  # the last new token is never read
     if total > model.config.seq_length:
         msg = (
@@ -66,7 +66,7 @@ def generate(
         )
         raise ValueError(msg)
     if cache is None:
-        cache = KVCache.new(model.config, max_tokens=total, dtype=model.dtype)
+        cache = model.new_cache(total)
     cache.lengths_after(total - cached)
 
     new_ids: list[int] = []

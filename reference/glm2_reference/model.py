@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from glm2_reference.adapters import check_prefix
 from glm2_reference.checks import FloatArray, FloatDType
 from glm2_reference.config import GLM2Config, published_tensor_shapes
 from glm2_reference.flash_attention import flash_attention
@@ -71,6 +72,9 @@ class GLM2Model:
         By their published names; others are ignored. Copied to ``dtype``.
     dtype : float32 or float64
         What every layer is computed in. float64 is the golden side of the accuracy rule.
+    prefix : float, (num_layers, 2, pre_seq_len, num_kv_heads, head_dim), or None
+        Keys and values of a P-tuning v2 prefix, which stand before every text, unrotated; see
+        `glm2_reference.adapters.encode_prefix`. The text's positions begin at 0 all the same.
 
     Raises
     ------
@@ -89,6 +93,8 @@ class GLM2Model:
         config: GLM2Config,
         weights: Mapping[str, FloatArray],
         dtype: FloatDType = np.float32,
+        *,
+        prefix: FloatArray | None = None,
     ) -> None:
         if np.dtype(dtype) not in (np.float32, np.float64):
             msg = f"dtype is {np.dtype(dtype)}; the reference computes in float32 or float64"
@@ -107,13 +113,38 @@ class GLM2Model:
             if config.tie_word_embeddings
             else weights["transformer.output_layer.weight"].astype(dtype)
         )
-        self.cos, self.sin = rope_table(
+        tables = rope_table(
             max_position=config.seq_length,
             rotary_dim=config.rotary_dim,
             base=config.rope_base,
             position_scale=config.rope_position_scale,
             dtype=dtype,
         )
+        if prefix is not None:
+            check_prefix(prefix, config)
+        self.prefix = prefix
+        self.num_prefix = 0 if prefix is None else prefix.shape[2]
+        # The cache counts the prefix's tokens, the text's positions do not: their rows stand first.
+        padding = ((self.num_prefix, 0), (0, 0))
+        self.cos, self.sin = (np.pad(table, padding) for table in tables)
+
+    def new_cache(self, max_tokens: int, *, page_size: int = 128) -> KVCache:
+        """Allocate a cache for a text of ``max_tokens`` tokens, the prefix already in it.
+
+        Raises
+        ------
+        ValueError
+            If ``max_tokens`` is not positive, or ``page_size`` not 16 to 256.
+        """
+        cache = KVCache.new(
+            self.config,
+            max_tokens=max_tokens + self.num_prefix if max_tokens > 0 else max_tokens,
+            page_size=page_size,
+            dtype=self.dtype,
+        )
+        if self.prefix is not None:
+            cache.append(self.prefix[:, 0], self.prefix[:, 1])
+        return cache
 
     def forward(
         self,
@@ -130,9 +161,9 @@ class GLM2Model:
             Continue what ``cache`` holds.
         cache : KVCache or None
             Keys and values of earlier tokens; those of ``ids`` are added, in place. None means that
-            ``ids`` are the whole text.
+            ``ids`` are the whole text. With a P-tuning prefix, from `new_cache`.
         prefix_len : int
-            Positions before it are visible to every token: 0 in chat, the length of part A in
+            Positions of the text before it are visible to every token: 0 in chat, the length of part A in
             blank infilling.
 
         Returns
@@ -153,20 +184,29 @@ class GLM2Model:
             msg = "ids are empty; pass at least one token"
             raise ValueError(msg)
         if cache is None:
-            cache = KVCache.new(self.config, max_tokens=num_tokens, dtype=self.dtype)
-        seq_len_kv = cache.lengths_after(num_tokens)
-        if seq_len_kv[0] > self.config.seq_length:
-            msg = (
-                f"the text has {seq_len_kv[0]} tokens, {num_tokens} of them new, but the model's "
-                f"seq_length is {self.config.seq_length}; shorten it"
-            )
-            raise ValueError(msg)
+            cache = self.new_cache(num_tokens)
+        self._check_length(cache, num_tokens)
         for index, weights in enumerate(self.blocks):
             attend = self._attention(index, cache, num_tokens, prefix_len)
             x = block(x, weights, attend, norm_eps=self.config.norm_eps)
         cache.advance(num_tokens)
         x = rms_norm(x, self.final_norm, eps=self.config.norm_eps)
         return linear(x, self.output_layer)  # (T, vocab_size)
+
+    def _check_length(self, cache: KVCache, num_tokens: int) -> None:
+        if cache.length < self.num_prefix:
+            msg = (
+                f"the cache holds {cache.length} tokens, but the model's prefix has "
+                f"{self.num_prefix}; make the cache with new_cache"
+            )
+            raise ValueError(msg)
+        length = int(cache.lengths_after(num_tokens)[0]) - self.num_prefix
+        if length > self.config.seq_length:
+            msg = (
+                f"the text has {length} tokens, {num_tokens} of them new, but the model's "
+                f"seq_length is {self.config.seq_length}; shorten it"
+            )
+            raise ValueError(msg)
 
     def _attention(
         self, layer: int, cache: KVCache, num_tokens: int, prefix_len: int
@@ -175,7 +215,7 @@ class GLM2Model:
         k, v, block_table = cache.k[layer], cache.v[layer], cache.block_table
         cu_seqlens_q = np.array([0, num_tokens], np.int32)
         seq_len_kv = cache.lengths_after(num_tokens)
-        prefixes = np.array([prefix_len], np.int32)
+        prefixes = np.array([self.num_prefix + prefix_len], np.int32)
 
         def attend(qkv: FloatArray) -> FloatArray:
             q = rope_append(

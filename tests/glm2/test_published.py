@@ -19,8 +19,9 @@ from glm2.model import GLM2Model
 from glm2.prefix_encoder import encode_prefix
 from glm2.sampling import Sampler, SamplingParams
 from glm2.weights import save_weights
-from glm2_reference import GLM2Config
+from glm2_reference import GLM2Config, generate
 from glm2_reference import GLM2Model as ReferenceModel
+from glm2_reference.adapters import encode_prefix as reference_prefix
 from glm2_reference.testing import random_weights
 
 pytestmark = pytest.mark.mindspore
@@ -234,6 +235,12 @@ def test_prefix_encoder_matches_published(recorded, form):
     prefix = encode_prefix(tensors, recorded.config)
     model = GLM2Model(recorded.config, recorded.weights, cache_dtype="float32", prefix=prefix)
     assert relative_error(model.logits(recorded["ids"]), recorded[f"{form}_logits"]) < 1e-4
+    reference = ReferenceModel(
+        recorded.config, recorded.weights, prefix=reference_prefix(tensors, recorded.config)
+    )
+    assert relative_error(reference.forward(recorded["ids"]), recorded[f"{form}_logits"]) < 1e-4
+    greedy = generate(reference, recorded["ids"].tolist(), max_new_tokens=24)
+    assert greedy == recorded[f"{form}_greedy"].tolist()
     got = continued(model, [recorded["ids"].tolist()] * 2, max_new_tokens=24)
     assert got == [recorded[f"{form}_greedy"].tolist()] * 2
 

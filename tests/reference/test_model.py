@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from glm2_reference import GLM2Model, KVCache
+from glm2_reference import GLM2Model, KVCache, generate
 from glm2_reference.testing import random_weights
 
 
@@ -27,7 +27,7 @@ def rotate(x, position, rotary_dim, base, position_scale):
     return x
 
 
-def loop_model(config, weights, ids, loop_attention, prefix_len=0):
+def loop_model(config, weights, ids, loop_attention, prefix_len=0, prefix=None):
     """The published model, token by token, in Python floats."""
     n_heads, g_heads, d = config.num_heads, config.num_kv_heads, config.head_dim
     ratio = config.rope_ratio
@@ -51,8 +51,11 @@ def loop_model(config, weights, ids, loop_attention, prefix_len=0):
             q.append([rotate(head, position, d // 2, base, divide) for head in parts[0]])
             k.append([rotate(head, position, d // 2, base, divide) for head in parts[1]])
             v.append(parts[2])
+        if prefix is not None:
+            k, v = [*prefix[layer, 0], *k], [*prefix[layer, 1], *v]
+        seen = prefix_len + len(k) - len(q)
         o, _ = loop_attention(
-            np.array(q), np.array(k), np.array(v), scale=1 / math.sqrt(d), prefix_len=prefix_len
+            np.array(q), np.array(k), np.array(v), scale=1 / math.sqrt(d), prefix_len=seen
         )
         for t, x in enumerate(hidden):
             dense = matvec(weights[at + "self_attention.dense.weight"], o[t].reshape(-1).tolist())
@@ -174,3 +177,61 @@ def test_forward_refuses_and_leaves_the_length(tiny_config, rng, ids, prefix_len
     with pytest.raises(error, match=message):
         model.forward(ids, cache=cache, prefix_len=prefix_len)
     assert cache.length == 10
+
+
+# ---- P-tuning prefix ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def prefixed(tiny_config, rng):
+    """A model with a prefix of 5 tokens, the same model without, and the weights of both."""
+    weights = random_weights(tiny_config, rng)
+    shape = (tiny_config.num_layers, 2, 5, tiny_config.num_kv_heads, tiny_config.head_dim)
+    prefix = rng.standard_normal(shape)
+    with_prefix = GLM2Model(tiny_config, weights, np.float64, prefix=prefix)
+    return with_prefix, GLM2Model(tiny_config, weights, np.float64), weights
+
+
+def test_a_prefix_is_seen_by_every_token_and_moves_no_position(prefixed, loop_attention):
+    model, plain, weights = prefixed
+    ids = np.array([7, 3, 9, 1, 4, 4])
+    got = model.forward(ids)
+    assert not np.allclose(got, plain.forward(ids))
+    for prefix_len in (0, 4):
+        got = model.forward(ids, prefix_len=prefix_len)
+        want = loop_model(model.config, weights, ids, loop_attention, prefix_len, model.prefix)
+        np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-9)
+
+
+def test_a_prefix_serves_prefill_then_decodes(prefixed):
+    model, _, _ = prefixed
+    ids = np.array([7, 3, 9, 1, 4, 4])
+    whole = model.forward(ids, prefix_len=2)
+    cache = model.new_cache(6, page_size=16)
+    parts = [model.forward(ids[:4], cache=cache, prefix_len=2)]
+    parts += [model.forward(ids[i : i + 1], cache=cache, prefix_len=2) for i in (4, 5)]
+    np.testing.assert_allclose(np.concatenate(parts), whole, rtol=1e-10, atol=1e-12)
+    assert cache.length == 11
+
+
+def test_generate_leaves_the_prefix_out_of_the_length(prefixed):
+    model, _, _ = prefixed
+    length = model.config.seq_length
+    assert len(generate(model, [1] * (length - 3), max_new_tokens=4)) == 4
+    with pytest.raises(ValueError, match="exceed the model's seq_length 64"):
+        generate(model, [1] * (length - 3), max_new_tokens=5)
+    with pytest.raises(ValueError, match="the text has 65 tokens"):
+        model.forward(np.ones(length + 1, int))
+
+
+def test_a_prefix_that_does_not_fit_is_refused(prefixed):
+    model, plain, weights = prefixed
+    empty = KVCache.new(model.config, max_tokens=10, dtype=np.float64)
+    with pytest.raises(
+        ValueError, match=r"holds 0 tokens, .* prefix has 5; make the cache with new"
+    ):
+        model.forward(np.array([1]), cache=empty)
+    with pytest.raises(ValueError, match="max_tokens is 0"):
+        model.new_cache(0)
+    with pytest.raises(ValueError, match=r"prefix has shape .* keys and values of every layer"):
+        GLM2Model(plain.config, weights, prefix=model.prefix[:, :1])
