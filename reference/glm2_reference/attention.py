@@ -143,14 +143,10 @@ def attention(
     key = k.astype(dtype)[:, :, None]  # (B, num_kv_heads, 1, seq_len_kv, D)
     value = v.astype(dtype)[:, :, None]
     scores = query @ np.swapaxes(key, -1, -2) * resolve_scale(scale, head_dim)
-    positions = np.arange(seq_len_kv)
     visible = visible_keys(
-        np.arange(seq_len_q) + (seq_len_kv - seq_len_q),
-        positions,
-        causal=causal,
-        prefix_len=prefix_len,
-        window=window,
-    )  # (seq_len_q, seq_len_kv)
+        np.arange(seq_len_q) + (seq_len_kv - seq_len_q), np.arange(seq_len_kv),
+        causal=causal, prefix_len=prefix_len, window=window,
+    )  # (seq_len_q, seq_len_kv)  # fmt: skip
     if mask is not None:
         visible = visible & np.broadcast_to(mask, (*q.shape[:3], seq_len_kv))
         visible = visible.reshape(*grouped, seq_len_kv)

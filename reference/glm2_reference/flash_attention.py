@@ -8,6 +8,9 @@ computed in float64. The tiles themselves are in `online_softmax`.
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+from collections.abc import Iterable
 from typing import Literal, overload
 
 import numpy as np
@@ -137,24 +140,15 @@ def flash_attention(
     prefixes = check_prefix_len(prefix_len, seq_len_kv)
     check_window(window)
     check_tiling(block_m, block_n)
-    scale = resolve_scale(scale, q.shape[2])
-
-    o, lse = np.empty_like(q), np.empty(q.shape[:2], compute_dtype(q.dtype))
-    for b, length in enumerate(seq_len_kv.tolist()):
-        rows = slice(cu_seqlens_q[b], cu_seqlens_q[b + 1])
-        o[rows], lse[rows] = attend_sequence(
-            q[rows],
-            read_pages(k_cache, block_table[b], length),
-            read_pages(v_cache, block_table[b], length),
-            TileOptions(
-                scale=scale,
-                causal=causal,
-                prefix_len=int(prefixes[b]),
-                window=window,
-                block_m=block_m,
-                block_n=block_n,
-            ),
-        )
+    options = TileOptions(
+        scale=resolve_scale(scale, q.shape[2]), causal=causal, prefix_len=0, window=window,
+        block_m=block_m, block_n=block_n,
+    )  # fmt: skip
+    sequences = (
+        (read_pages(k_cache, pages, length), read_pages(v_cache, pages, length))
+        for pages, length in zip(block_table, seq_len_kv.tolist(), strict=True)
+    )
+    o, lse = _attend_all(q, sequences, cu_seqlens_q, prefixes, options)
     return (o, lse) if return_lse else o
 
 
@@ -241,23 +235,29 @@ def flash_attention_varlen(
     prefixes = check_prefix_len(prefix_len, np.diff(cu_seqlens_kv))
     check_window(window)
     check_tiling(block_m, block_n)
-    scale = resolve_scale(scale, q.shape[2])
-
-    o, lse = np.empty_like(q), np.empty(q.shape[:2], compute_dtype(q.dtype))
-    for b in range(cu_seqlens_q.size - 1):
-        rows = slice(cu_seqlens_q[b], cu_seqlens_q[b + 1])
-        keys = slice(cu_seqlens_kv[b], cu_seqlens_kv[b + 1])
-        o[rows], lse[rows] = attend_sequence(
-            q[rows],
-            k[keys].swapaxes(0, 1),  # (G, seq_len_kv, D)
-            v[keys].swapaxes(0, 1),
-            TileOptions(
-                scale=scale,
-                causal=causal,
-                prefix_len=int(prefixes[b]),
-                window=window,
-                block_m=block_m,
-                block_n=block_n,
-            ),
-        )
+    options = TileOptions(
+        scale=resolve_scale(scale, q.shape[2]), causal=causal, prefix_len=0, window=window,
+        block_m=block_m, block_n=block_n,
+    )  # fmt: skip
+    sequences = (
+        (k[start:stop].swapaxes(0, 1), v[start:stop].swapaxes(0, 1))  # (G, seq_len_kv, D)
+        for start, stop in itertools.pairwise(cu_seqlens_kv)
+    )
+    o, lse = _attend_all(q, sequences, cu_seqlens_q, prefixes, options)
     return (o, lse) if return_lse else o
+
+
+def _attend_all(
+    q: FloatArray,
+    sequences: Iterable[tuple[FloatArray, FloatArray]],
+    cu_seqlens_q: IntArray,
+    prefixes: IntArray,
+    options: TileOptions,
+) -> tuple[FloatArray, FloatArray]:
+    """Attend the queries of every sequence to its keys and values, (num_kv_heads, seq_len_kv, D)."""
+    o, lse = np.empty_like(q), np.empty(q.shape[:2], compute_dtype(q.dtype))
+    for b, (k, v) in enumerate(sequences):
+        rows = slice(cu_seqlens_q[b], cu_seqlens_q[b + 1])
+        own = dataclasses.replace(options, prefix_len=int(prefixes[b]))
+        o[rows], lse[rows] = attend_sequence(q[rows], k, v, own)
+    return o, lse

@@ -26,18 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def build(args: argparse.Namespace) -> Report:
     """Draw the four masks over the same number of tokens."""
     a, b = args.len_a, args.len_b
-    if a + b > 40:
-        msg = f"len_a + len_b is {a + b}; more than 40 tokens cannot be drawn legibly"
-        raise ValueError(msg)
-    frameworks: list[tuple[str, str, BoolArray, list[str], str]] = [
-        ("causal", "GPT", causal_mask(a + b), _numbered("x", a + b), "every token"),
-        ("bidirectional", "BERT", bidirectional_mask(a + b), _numbered("x", a + b),
-         "masked tokens"),
-        ("encoder-decoder", "T5", encoder_decoder_masks(a, b).joined(),
-         [*_numbered("s", a), *_numbered("t", b)], "the target"),
-        ("GLM", "GLM, ChatGLM", glm_mask(a, b), [*_numbered("a", a), *_numbered("b", b)],
-         "part B"),
-    ]  # fmt: skip
+    _check_legible(a + b)
+    frameworks = _frameworks(a, b)
     return Report(
         title="Four frameworks, four masks",
         question="Which tokens may each token look at?",
@@ -49,8 +39,7 @@ def build(args: argparse.Namespace) -> Report:
                     (name, model, int(mask[0].sum()), int(mask[-1].sum()), int(mask.sum()), loss)
                     for name, model, mask, _, loss in frameworks
                 ],
-                f"Of {a + b} tokens, so {(a + b) ** 2} pairs. The encoder-decoder's three masks are "
-                "drawn as one, source first: the matrix is GLM's, which needs one network for it.",
+                f"{(a + b) ** 2} pairs in all. The encoder-decoder's three masks as one are GLM's.",
             )
         ],
         charts=[
@@ -75,6 +64,25 @@ def build(args: argparse.Namespace) -> Report:
             for name, model, mask, names, _ in frameworks
         ),
     )
+
+
+def _frameworks(a: int, b: int) -> list[tuple[str, str, BoolArray, list[str], str]]:
+    """List name, model, mask, names of the tokens and what the loss is on."""
+    return [
+        ("causal", "GPT", causal_mask(a + b), _numbered("x", a + b), "every token"),
+        ("bidirectional", "BERT", bidirectional_mask(a + b), _numbered("x", a + b),
+         "masked tokens"),
+        ("encoder-decoder", "T5", encoder_decoder_masks(a, b).joined(),
+         [*_numbered("s", a), *_numbered("t", b)], "the target"),
+        ("GLM", "GLM, ChatGLM", glm_mask(a, b), [*_numbered("a", a), *_numbered("b", b)],
+         "part B"),
+    ]  # fmt: skip
+
+
+def _check_legible(tokens: int) -> None:
+    if tokens > 40:
+        msg = f"len_a + len_b is {tokens}; more than 40 tokens cannot be drawn legibly"
+        raise ValueError(msg)
 
 
 def _numbered(letter: str, count: int) -> list[str]:
