@@ -1,4 +1,4 @@
-"""The checks of this project: ``nox -s lint typing tests cpp``.
+"""The checks of this project: ``nox -s lint typing reference tests cpp``.
 
 They run the tools of the environment that nox itself runs in (``pip install -ve ".[dev]"``), so that
 an editor, pre-commit and CI all use the same versions; no session builds an environment of its own.
@@ -9,7 +9,7 @@ from pathlib import Path
 import nox
 
 nox.options.default_venv_backend = "none"
-nox.options.sessions = ["lint", "typing", "tests", "cpp"]
+nox.options.sessions = ["lint", "typing", "reference", "tests", "cpp"]
 
 CPP_FOLDERS = ("ascend_ops", "bindings", "tests/cpp")
 
@@ -33,6 +33,19 @@ def lint(session: nox.Session) -> None:
 def typing(session: nox.Session) -> None:
     """Run mypy, strict, over the three packages."""
     session.run("mypy")
+
+
+@nox.session
+def reference(session: nox.Session) -> None:
+    """Run the reference's tests on its sources, and require that they reach 98% of its lines."""
+    session.run(
+        "pytest",
+        "tests/reference",
+        "--cov=glm2_reference",
+        "--cov-report=term-missing:skip-covered",
+        "--cov-fail-under=98",
+        env={"PYTHONPATH": "reference"},
+    )
 
 
 @nox.session

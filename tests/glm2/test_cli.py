@@ -412,3 +412,36 @@ def test_every_public_name_of_glm2_can_be_imported():
     assert set(dir(glm2)) >= {"GLM2Model", "ChatSession", "__version__"}
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = glm2.nothing
+
+
+# ---- report -------------------------------------------------------------------------------------
+
+
+def test_report_prints_what_the_reference_prints(run, tmp_path):
+    options = ["hbm", "--json", "--block-n", "256"]
+    code, out, err = run("report", *options)
+    assert (code, err) == (0, "")
+    module = [sys.executable, "-m", "glm2_reference.report", *options]
+    done = subprocess.run(module, capture_output=True, text=True, check=True)
+    assert json.loads(out) == json.loads(done.stdout)
+    page = tmp_path / "page.html"
+    code, out, err = run("report", "masks", "--html", str(page))
+    assert code == 0
+    assert "Side by side" in out
+    assert err == f"wrote {page}\n"
+    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_report_explains_itself_and_refuses_in_a_line(run):
+    for arguments in ([], ["-h"], ["--help"]):
+        code, out, _ = run("report", *arguments)
+        assert code == 0
+        assert "usage: glm2 report" in out
+        assert "masks" in out
+    code, out, _ = run("report", "hbm", "--help")
+    assert code == 0
+    assert "query heads (default: 16)" in out
+    assert "as many as --heads if left out\n" in out  # no "(default: None)"
+    code, out, err = run("report", "masks", "--len-a", "99")
+    assert (code, out) == (2, "")
+    assert err.startswith("glm2 report masks: len_a + len_b is 104")

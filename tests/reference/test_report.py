@@ -354,3 +354,12 @@ def test_bars_may_be_logarithmic_and_grids_are_filled_where_true():
     svg = grid(np.eye(3, dtype=bool), ["a", "b", "c"])
     fills = [rect.get("fill") for rect in ET.fromstring(svg) if rect.get("stroke")]
     assert [fill != "#fff" for fill in fills] == np.eye(3, dtype=bool).reshape(-1).tolist()
+
+
+def test_help_shows_defaults_where_there_are_any(capsys):
+    with pytest.raises(SystemExit):
+        main(["hbm", "--help"])
+    out = capsys.readouterr().out
+    assert "query heads (default: 16)" in out
+    assert "None" not in out
+    assert "False" not in out
