@@ -96,7 +96,8 @@ def share_checkpoint(
     -------
     config : GLM2Config
     weights : dict of str to array
-        The query_key_value tensors re-laid as all q, all k, all v; the others are the same arrays.
+        The query_key_value tensors re-laid as all q, all k, all v; the others are the caller's own
+        arrays, which `AdamW` would change in place: copy them before training on.
 
     Raises
     ------

@@ -399,6 +399,9 @@ def test_a_block_that_does_not_fit_is_refused():
         MemoryLimitError, match=r"block_m=64, block_n=512 .* lower block_m or block"
     ):
         trace(FORWARD["flash1"], PAPER, block_m=64, block_n=512)
+    long = dataclasses.replace(PAPER, seq_len_q=4096, seq_len_kv=4096)
+    with pytest.raises(MemoryLimitError, match="stream=True, which does not keep the whole of k"):
+        trace(FORWARD["standard"], long, block_m=64, block_n=64)
     with pytest.raises(MemoryLimitError, match="sram needs"):  # scores in float32
         trace(FORWARD["flash1"], PAPER, block_m=64, block_n=384, convention=AS_RUN)
 

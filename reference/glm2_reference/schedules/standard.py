@@ -9,7 +9,7 @@ import numpy as np
 from glm2_reference.buffers import Buffer
 from glm2_reference.checks import FloatArray
 from glm2_reference.layers import exp_rows
-from glm2_reference.memory import Memory
+from glm2_reference.memory import Memory, MemoryLimitError
 from glm2_reference.schedules.problem import Problem, fast, size
 
 Arrays = dict[str, FloatArray | None]
@@ -200,7 +200,11 @@ def _reduce(
 
 def _by_blocks(blocks: list[slice], memory: Memory, b: Buffer) -> list[Buffer]:
     """Load a whole operand, block by block: read once, and kept."""
-    return [memory.load(b, (block,), level=fast(memory)) for block in blocks]
+    try:
+        return [memory.load(b, (block,), level=fast(memory)) for block in blocks]
+    except MemoryLimitError as error:
+        msg = f"{error}; or pass stream=True, which does not keep the whole of {b.name} there"
+        raise MemoryLimitError(msg) from error
 
 
 def _whole_rows(memory: Memory, p: Problem, *, tiles: int) -> list[slice]:
