@@ -132,7 +132,8 @@ def attention(
     ----------
     Vaswani et al. 2017, eq. 1; Shazeer 2019 (MQA); Ainslie et al. 2023 (GQA); Du et al. 2022 (GLM).
     """
-    _check_dense(q, k, v, prefix_len=prefix_len, window=window)
+    check_dense(q, k, v)
+    _check_visibility(prefix_len, window, k.shape[2])
     batch, num_heads, seq_len_q, head_dim = q.shape
     num_kv_heads, seq_len_kv = k.shape[1:3]
     dtype = compute_dtype(q.dtype)
@@ -159,15 +160,25 @@ def attention(
     return o.reshape(q.shape).astype(q.dtype), lse.reshape(q.shape[:3])
 
 
-def _check_dense(
-    q: FloatArray, k: FloatArray, v: FloatArray, *, prefix_len: int, window: int | None
-) -> None:
+def check_dense(q: FloatArray, k: FloatArray, v: FloatArray) -> None:
+    """Require q (B, num_heads, seq_len_q, D) and k, v (B, num_kv_heads, seq_len_kv, D).
+
+    Raises
+    ------
+    ValueError
+        If shapes contradict each other.
+    TypeError
+        If the dtypes are not served.
+    """
     check_rank("(B, num_heads, seq_len, D)", q=q, k=k, v=v)
     check_cache_dtype("q", q, k, v)
     check_heads(q.shape[1], k.shape[1])
     check_shape("k", k, (q.shape[0], *k.shape[1:3], q.shape[3]), "with q's batch and head_dim")
     check_shape("v", v, k.shape, "the shape of k")
-    if not 0 <= prefix_len <= k.shape[2]:
-        msg = f"prefix_len is {prefix_len}; expected 0 to {k.shape[2]}, the number of keys"
-        raise ValueError(msg)
+
+
+def _check_visibility(prefix_len: int, window: int | None, seq_len_kv: int) -> None:
     check_window(window)
+    if not 0 <= prefix_len <= seq_len_kv:
+        msg = f"prefix_len is {prefix_len}; expected 0 to {seq_len_kv}, the number of keys"
+        raise ValueError(msg)

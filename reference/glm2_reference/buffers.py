@@ -42,9 +42,32 @@ class Buffer:
 
 
 def region_shape(shape: tuple[int, ...], region: Region) -> tuple[int, ...]:
-    """Return the shape of a region, which slices the leading axes and takes the others whole."""
+    """Return the shape of a region, which slices the leading axes and takes the others whole.
+
+    Raises
+    ------
+    ValueError
+        If it has more axes than the tensor, or a step.
+    """
+    if len(region) > len(shape) or any(part.step not in (None, 1) for part in region):
+        msg = f"the region {region} does not fit a tensor of shape {shape}; slice its axes, step 1"
+        raise ValueError(msg)
     sliced = [len(range(*part.indices(size))) for part, size in zip(region, shape, strict=False)]
     return (*sliced, *shape[len(sliced) :])
+
+
+def check_sizes(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Require sizes of 0 or more.
+
+    Raises
+    ------
+    ValueError
+        If one is negative.
+    """
+    if any(size < 0 for size in shape):
+        msg = f"{name} has shape {shape}; expected sizes of 0 or more"
+        raise ValueError(msg)
+    return shape
 
 
 def count_bursts(shape: tuple[int, ...], region: Region) -> int:
@@ -56,3 +79,34 @@ def count_bursts(shape: tuple[int, ...], region: Region) -> int:
     while axis > 0 and sizes[axis] == shape[axis]:
         axis -= 1
     return math.prod(sizes[:axis])
+
+
+def check_same_shape(tile: Buffer, tensor: Buffer, region: Region) -> None:
+    """Require a tile of the shape of a tensor's region.
+
+    Raises
+    ------
+    ValueError
+        If they differ.
+    """
+    shape = region_shape(tensor.shape, region)
+    if tile.shape != shape:
+        msg = (
+            f"the tile {tile.name} has shape {tile.shape}, but the region of {tensor.name} {shape}; "
+            "a move does not broadcast"
+        )
+        raise ValueError(msg)
+
+
+def check_live(*buffers: Buffer) -> None:
+    """Require that none was freed.
+
+    Raises
+    ------
+    ValueError
+        If one was.
+    """
+    for buffer in buffers:
+        if not buffer.live:
+            msg = f"{buffer.name} in {buffer.level} was freed; load it again"
+            raise ValueError(msg)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from glm2_reference.checks import BoolArray, FloatArray, check_rank, check_shape
+from glm2_reference.checks import BoolArray, FloatArray, check_float, check_rank, check_shape
 from glm2_reference.layers import softmax
 
 
@@ -36,19 +36,22 @@ def multi_head_attention(
 
     Returns
     -------
-    y : dtype of x, (b, n, d)
+    y : float, (b, n, d)
         Scores are not scaled; Shazeer folds ``1 / sqrt(k)`` into ``p_q``.
 
     Raises
     ------
     ValueError
         If the shapes contradict each other.
+    TypeError
+        If an array is not of floats, or the mask not of bools.
 
     References
     ----------
     Shazeer 2019, "Fast Transformer Decoding", section 2.2.
     """
     _check_projections(x, p_q, p_o, k=(p_k, p_q.shape), v=(p_v, p_o.shape))
+    _check_texts(x, memory, mask, p_q)
     q = np.einsum("bnd,hdk->bhnk", x, p_q)
     k = np.einsum("bmd,hdk->bhmk", memory, p_k)
     v = np.einsum("bmd,hdv->bhmv", memory, p_v)
@@ -78,18 +81,21 @@ def multi_query_attention(
 
     Returns
     -------
-    y : dtype of x, (b, n, d)
+    y : float, (b, n, d)
 
     Raises
     ------
     ValueError
         If the shapes contradict each other.
+    TypeError
+        If an array is not of floats, or the mask not of bools.
 
     References
     ----------
     Shazeer 2019, section 3.
     """
     _check_projections(x, p_q, p_o, k=(p_k, p_q.shape[1:]), v=(p_v, p_o.shape[1:]))
+    _check_texts(x, memory, mask, p_q)
     q = np.einsum("bnd,hdk->bhnk", x, p_q)
     k = np.einsum("bmd,dk->bmk", memory, p_k)
     v = np.einsum("bmd,dv->bmv", memory, p_v)
@@ -120,7 +126,7 @@ def multi_head_step(
 
     Returns
     -------
-    y : dtype of x, (b, d)
+    y : float, (b, d)
     new_k : float, (b, h, m + 1, k)
     new_v : float, (b, h, m + 1, v)
 
@@ -128,13 +134,16 @@ def multi_head_step(
     ------
     ValueError
         If the shapes contradict each other.
+    TypeError
+        If an array is not of floats.
 
     References
     ----------
     Shazeer 2019, section 2.4.
     """
-    check_rank("(b, d)", x=x)
     _check_projections(x, p_q, p_o, k=(p_k, p_q.shape), v=(p_v, p_o.shape))
+    heads = p_q.shape[:1]
+    _check_cache(x, prev_k, prev_v, (*heads, p_q.shape[2]), (*heads, p_o.shape[2]))
     q = np.einsum("bd,hdk->bhk", x, p_q)
     k = np.concatenate([prev_k, np.einsum("bd,hdk->bhk", x, p_k)[:, :, None]], axis=2)
     v = np.concatenate([prev_v, np.einsum("bd,hdv->bhv", x, p_v)[:, :, None]], axis=2)
@@ -164,7 +173,7 @@ def multi_query_step(
 
     Returns
     -------
-    y : dtype of x, (b, d)
+    y : float, (b, d)
     new_k : float, (b, m + 1, k)
     new_v : float, (b, m + 1, v)
 
@@ -172,13 +181,15 @@ def multi_query_step(
     ------
     ValueError
         If the shapes contradict each other.
+    TypeError
+        If an array is not of floats.
 
     References
     ----------
     Shazeer 2019, section 3.1.
     """
-    check_rank("(b, d)", x=x)
     _check_projections(x, p_q, p_o, k=(p_k, p_q.shape[1:]), v=(p_v, p_o.shape[1:]))
+    _check_cache(x, prev_k, prev_v, (p_q.shape[2],), (p_o.shape[2],))
     q = np.einsum("bd,hdk->bhk", x, p_q)
     k = np.concatenate([prev_k, np.einsum("bd,dk->bk", x, p_k)[:, None]], axis=1)
     v = np.concatenate([prev_v, np.einsum("bd,dv->bv", x, p_v)[:, None]], axis=1)
@@ -191,6 +202,30 @@ def _hide(scores: FloatArray, mask: BoolArray) -> FloatArray:
     return np.where(mask, scores, np.asarray(-np.inf, scores.dtype))
 
 
+def _check_texts(x: FloatArray, memory: FloatArray, mask: BoolArray, p_q: FloatArray) -> None:
+    """Require two texts of one batch and width, and a mask of bool over their pairs."""
+    check_rank("(b, n, d)", x=x, memory=memory)
+    check_shape("memory", memory, (x.shape[0], memory.shape[1], x.shape[2]), "as x, but its length")
+    if mask.dtype != np.bool_:
+        msg = f"mask has dtype {mask.dtype}; expected bool, true where a query sees a key"
+        raise TypeError(msg)
+    wanted = (x.shape[0], p_q.shape[0], x.shape[1], memory.shape[1])
+    if mask.ndim > 4 or np.broadcast_shapes(mask.shape, wanted) != wanted:
+        msg = f"mask has shape {mask.shape}; expected what broadcasts to {wanted}"
+        raise ValueError(msg)
+
+
+def _check_cache(
+    x: FloatArray, prev_k: FloatArray, prev_v: FloatArray, k: tuple[int, ...], v: tuple[int, ...]
+) -> None:
+    """Require x (b, d), and as many keys as values of the given leading and last sizes."""
+    check_rank("(b, d)", x=x)
+    tokens = prev_k.shape[-2] if prev_k.ndim > 1 else 0
+    for name, array, sizes in (("prev_k", prev_k, k), ("prev_v", prev_v, v)):
+        wanted = (x.shape[0], *sizes[:-1], tokens, sizes[-1])
+        check_shape(name, array, wanted, "one row a token for every text of x")
+
+
 def _check_projections(
     x: FloatArray,
     p_q: FloatArray,
@@ -199,6 +234,10 @@ def _check_projections(
 ) -> None:
     """Require projections of one number of heads, from and to the width of ``x``."""
     check_rank("(h, d, k)", p_q=p_q, p_o=p_o)
+    check_float(x=x, p_q=p_q, p_o=p_o)
+    if p_q.shape[0] < 1 or x.ndim < 2:
+        msg = f"x has shape {x.shape} and p_q {p_q.shape}; expected a text and 1 head or more"
+        raise ValueError(msg)
     width = x.shape[-1]
     check_shape("p_q", p_q, (p_q.shape[0], width, p_q.shape[2]), "with x's width second")
     check_shape("p_o", p_o, (p_q.shape[0], width, p_o.shape[2]), "with p_q's heads and x's width")

@@ -130,15 +130,9 @@ def flash_attention(
     ----------
     Dao et al. 2022, algorithm 1; Milakov and Gimelshein 2018 (online softmax); Kwon et al. 2023.
     """
-    check_rank("(T, N, D)", q=q)
-    check_cache_dtype("q", q, k_cache, v_cache)
-    check_cu_seqlens("cu_seqlens_q", cu_seqlens_q, q.shape[0])
-    batch = cu_seqlens_q.size - 1
-    check_paged_cache(k_cache, v_cache, block_table, seq_len_kv, batch=batch)
-    check_heads(q.shape[1], k_cache.shape[1])
-    check_shape("k_cache", k_cache, (*k_cache.shape[:3], q.shape[2]), "with the head_dim of q")
-    prefixes = check_prefix_len(prefix_len, seq_len_kv)
-    check_window(window)
+    prefixes = check_paged(
+        q, k_cache, v_cache, block_table, cu_seqlens_q, seq_len_kv, prefix_len, window
+    )
     check_tiling(block_m, block_n)
     options = TileOptions(
         scale=resolve_scale(scale, q.shape[2]), causal=causal, prefix_len=0, window=window,
@@ -261,3 +255,24 @@ def _attend_all(
         own = dataclasses.replace(options, prefix_len=int(prefixes[b]))
         o[rows], lse[rows] = attend_sequence(q[rows], k, v, own)
     return o, lse
+
+
+def check_paged(
+    q: FloatArray,
+    k_cache: FloatArray,
+    v_cache: FloatArray,
+    block_table: IntArray,
+    cu_seqlens_q: IntArray,
+    seq_len_kv: IntArray,
+    prefix_len: IntArray | None,
+    window: int | None,
+) -> IntArray:
+    """Require what `flash_attention` says of its arguments; return the prefixes, zeros for None."""
+    check_rank("(T, N, D)", q=q)
+    check_cache_dtype("q", q, k_cache, v_cache)
+    check_cu_seqlens("cu_seqlens_q", cu_seqlens_q, q.shape[0])
+    check_paged_cache(k_cache, v_cache, block_table, seq_len_kv, batch=cu_seqlens_q.size - 1)
+    check_heads(q.shape[1], k_cache.shape[1])
+    check_shape("k_cache", k_cache, (*k_cache.shape[:3], q.shape[2]), "with the head_dim of q")
+    check_window(window)
+    return check_prefix_len(prefix_len, seq_len_kv)

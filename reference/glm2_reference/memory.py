@@ -8,33 +8,27 @@ tile after it was freed, or allocating more than a level holds.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from glm2_reference.buffers import Buffer, Region, count_bursts, region_shape
+from glm2_reference.buffers import (
+    Buffer,
+    Region,
+    check_same_shape,
+    check_sizes,
+    count_bursts,
+    region_shape,
+)
 from glm2_reference.checks import FloatArray, FloatDType
 from glm2_reference.memory_systems import MemorySystem
-from glm2_reference.traffic import TrafficCounter
+from glm2_reference.traffic import Event, TrafficCounter
 
 
 class MemoryLimitError(ValueError):
     """A tile does not fit in the level that it was wanted in."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Event:
-    """One step of a recorded run, and what the levels held after it."""
-
-    kind: str  # load, store, allocate, free or compute
-    label: str
-    source: str
-    target: str
-    bytes: int
-    used_bytes: dict[str, int]
 
 
 class Memory(TrafficCounter):
@@ -114,7 +108,7 @@ class Memory(TrafficCounter):
         Raises
         ------
         ValueError
-            If neither data nor a shape came.
+            If neither data nor a shape came, or both and they disagree.
         MemoryLimitError
             If the level is full.
         """
@@ -122,7 +116,10 @@ class Memory(TrafficCounter):
             if shape is None:
                 msg = f"{name} has neither data nor a shape; pass one of them"
                 raise ValueError(msg)
-            data = np.zeros(shape, self.dtype) if self.computing else None
+            data = np.zeros(check_sizes(name, shape), self.dtype) if self.computing else None
+        elif shape not in (None, data.shape):
+            msg = f"{name} has shape {data.shape}, but {shape} was asked for; they must agree"
+            raise ValueError(msg)
         else:
             shape = data.shape
         if element_bytes is None:
@@ -146,6 +143,7 @@ class Memory(TrafficCounter):
         MemoryLimitError
             If the level does not hold it beside what is there.
         """
+        check_sizes(name, shape)
         data = np.full(shape, fill, self.dtype) if self.computing else None
         buffer = self._add(Buffer(name, level, shape, element_bytes, data))
         self._log("allocate", name, "", level, buffer.nbytes)
@@ -169,6 +167,8 @@ class Memory(TrafficCounter):
         ValueError
             If the source was freed, or nothing moves between the two levels.
         """
+        check_live(source)
+        self.check_move(source.level, level, source.name)
         shape = region_shape(source.shape, region)
         data = None if source.data is None else np.empty(shape, source.data.dtype)
         tile = self._add(Buffer(source.name, level, shape, source.element_bytes, data))
@@ -181,9 +181,10 @@ class Memory(TrafficCounter):
         Raises
         ------
         ValueError
-            If one of the two was freed, or nothing moves between their levels.
+            If one of the two was freed, their shapes differ, or nothing moves between their levels.
         """
-        self._check_live(source, target)
+        check_live(source, target)
+        check_same_shape(source, target, region)
         bursts = count_bursts(target.shape, region)
         nbytes = math.prod(source.shape) * target.element_bytes
         self.charge(source.level, target.level, target.name, nbytes=nbytes, bursts=bursts)
@@ -192,8 +193,9 @@ class Memory(TrafficCounter):
         self._log("store", target.name, source.level, target.level, nbytes)
 
     def copy(self, source: Buffer, region: Region, tile: Buffer) -> None:
-        """Copy a region of a tensor into a tile that is there already."""
-        self._check_live(source, tile)
+        """Copy a region of a tensor into a tile that is there already; errors are those of `store`."""
+        check_live(source, tile)
+        check_same_shape(tile, source, region)
         nbytes = math.prod(tile.shape) * source.element_bytes
         bursts = count_bursts(source.shape, region)
         self.charge(source.level, tile.level, source.name, nbytes=nbytes, bursts=bursts)
@@ -210,7 +212,10 @@ class Memory(TrafficCounter):
             If one was freed before.
         """
         for buffer in buffers:
-            self._check_live(buffer)
+            check_live(buffer)
+            if buffer not in self._live:
+                msg = f"{buffer.name} is not of this memory; free it where it was made"
+                raise ValueError(msg)
             buffer.live = False
             self._live.remove(buffer)
             self.used_bytes[buffer.level] -= buffer.nbytes
@@ -220,8 +225,10 @@ class Memory(TrafficCounter):
     def scope(self) -> Iterator[None]:
         """Free at the end of a block what was made inside it."""
         before = set(map(id, self._live))
-        yield
-        self.free(*[buffer for buffer in self._live if id(buffer) not in before])
+        try:
+            yield
+        finally:
+            self.free(*[buffer for buffer in self._live if id(buffer) not in before])
 
     # ---- work ----------------------------------------------------------------------------------
 
@@ -235,7 +242,7 @@ class Memory(TrafficCounter):
         ValueError
             If a tile was freed, or lies where nothing computes.
         """
-        self._check_live(*buffers)
+        check_live(*buffers)
         for buffer in buffers:
             if not self._levels[buffer.level].computes:
                 msg = (
@@ -283,13 +290,6 @@ class Memory(TrafficCounter):
             f"{wanted.level} needs {used} bytes{f' for {sizes}' if sizes else ''} ({parts}), "
             f"but holds {capacity}; lower {advice}"
         )
-
-    @staticmethod
-    def _check_live(*buffers: Buffer) -> None:
-        for buffer in buffers:
-            if not buffer.live:
-                msg = f"{buffer.name} in {buffer.level} was freed; load it again"
-                raise ValueError(msg)
 
     def _log(self, kind: str, label: str, source: str, target: str, nbytes: int) -> None:
         if self._record:

@@ -17,6 +17,18 @@ class Traffic:
     bursts: int = 0
 
 
+@dataclasses.dataclass(frozen=True)
+class Event:
+    """One step of a recorded run, and what the levels held after it."""
+
+    kind: str  # load, store, allocate, free or compute
+    label: str
+    source: str
+    target: str
+    bytes: int
+    used_bytes: dict[str, int]
+
+
 class TrafficCounter:
     """Counters of one machine's moves.
 
@@ -42,20 +54,32 @@ class TrafficCounter:
         ValueError
             If nothing moves between the two levels on this machine.
         """
-        if (source, target) not in self.system.moves:
-            msg = f"{name}: {self.system.name} cannot move from {source} to {target}"
-            raise ValueError(msg)
+        self.check_move(source, target, name)
         counter = self.traffic.setdefault((source, target, name), Traffic())
         counter.bytes += nbytes * self.times
         counter.bursts += bursts * self.times
+
+    def check_move(self, source: str, target: str, name: str) -> None:
+        """Require that the machine can move from one level to the other.
+
+        Raises
+        ------
+        ValueError
+            If it cannot.
+        """
+        if (source, target) not in self.system.moves:
+            msg = f"{name}: {self.system.name} cannot move from {source} to {target}"
+            raise ValueError(msg)
 
     @contextlib.contextmanager
     def repeated(self, times: int) -> Iterator[None]:
         """Count what a block does ``times`` times, for heads that are all alike."""
         before = self.times
         self.times *= times
-        yield
-        self.times = before
+        try:
+            yield
+        finally:
+            self.times = before
 
     def read_bytes(self, level: str, name: str | None = None) -> int:
         """Bytes that left a level, of one tensor or of all."""

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from glm2_reference.checks import FloatArray, IntArray, compute_dtype, resolve_scale
+from glm2_reference.flash_attention import check_paged
 from glm2_reference.kv_cache import read_pages
 from glm2_reference.memory import Memory
 from glm2_reference.online_softmax import TileOptions, attend_tile
@@ -54,7 +55,7 @@ def ascend_forward(
         Of ``ASCEND_A2``. In a trace the values of q and of the caches are not looked at:
         ``np.broadcast_to(np.float16(0), shape)`` serves.
     q, k_cache, v_cache, block_table, cu_seqlens_q, seq_len_kv, prefix_len, scale, causal, window
-        As in `glm2_reference.flash_attention`, which checks them.
+        As in `glm2_reference.flash_attention`.
     return_lse : bool
         Whether the kernel writes lse.
     tiling : AscendTiling or None
@@ -70,7 +71,15 @@ def ascend_forward(
     ------
     MemoryLimitError
         If the tiles do not fit.
+    ValueError
+        If shapes, lengths, page ids or options contradict each other, or the memory is of another
+        machine.
+    TypeError
+        If a dtype is not served.
     """
+    prefixes = check_paged(
+        q, k_cache, v_cache, block_table, cu_seqlens_q, seq_len_kv, prefix_len, window
+    )
     shapes = Shapes.of(q, k_cache)
     if tiling is None:
         tiling = choose_tiling(
@@ -83,8 +92,7 @@ def ascend_forward(
         allocate_tiles(memory, tiling, head_dim=shapes.head_dim, cache_bytes=shapes.cache_bytes)
         for b, length in enumerate(seq_len_kv.tolist()):
             tokens = range(int(cu_seqlens_q[b]), int(cu_seqlens_q[b + 1]))
-            prefix = 0 if prefix_len is None else int(prefix_len[b])
-            for tile in _q_tiles(shapes, tiling, options, tokens, length, prefix):
+            for tile in _q_tiles(shapes, tiling, options, tokens, length, int(prefixes[b])):
                 _walk(cube, vector, tile, block_n=tiling.block_n, return_lse=return_lse)
                 if memory.computing:
                     k, v = (read_pages(x, block_table[b], length) for x in (k_cache, v_cache))

@@ -60,7 +60,15 @@ def choose_tiling(
     ------
     MemoryLimitError
         If even the smallest does not fit.
+    ValueError
+        If the kernel serves no such group or width.
     """
+    if not 1 <= group_size <= _ROWS_WANTED or head_dim < 1 or cache_bytes not in (2, 4):
+        msg = (
+            f"group_size is {group_size}, head_dim {head_dim} and cache_bytes {cache_bytes}; expected "
+            f"1 to {_ROWS_WANTED} heads, dims, and 2 or 4 bytes"
+        )
+        raise ValueError(msg)
     tokens = max(1, _ROWS_WANTED // group_size)
     for block_n in _BLOCKS_N:
         tiling = AscendTiling(
@@ -78,8 +86,8 @@ def choose_tiling(
             if block_n == _BLOCKS_N[-1]:
                 raise
         else:
-            return tiling
-    raise AssertionError  # unreachable: the last block_n returned or raised
+            break
+    return tiling
 
 
 def allocate_tiles(

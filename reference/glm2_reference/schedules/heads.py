@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from glm2_reference.attention import attention
-from glm2_reference.checks import FloatArray, check_heads, resolve_scale
+from glm2_reference.attention import attention, check_dense
+from glm2_reference.checks import FloatArray, check_heads, check_shape, resolve_scale
 from glm2_reference.memory import Memory
 from glm2_reference.memory_systems import A100, MemorySystem
 from glm2_reference.schedules.flash1 import Arrays, flash1_backward, flash1_forward
@@ -46,7 +46,7 @@ class HeadShape:
     Raises
     ------
     ValueError
-        If ``num_heads`` is not a multiple of ``num_kv_heads``.
+        If a size is not positive, or ``num_heads`` not a multiple of ``num_kv_heads``.
     """
 
     batch: int
@@ -57,6 +57,10 @@ class HeadShape:
     head_dim: int
 
     def __post_init__(self) -> None:
+        sizes = dataclasses.astuple(self)
+        if min(sizes) < 1:
+            msg = f"the sizes are {sizes}, batch to head_dim; expected 1 or more"
+            raise ValueError(msg)
         check_heads(self.num_heads, self.num_kv_heads)
 
     def problem(self, *, share_kv: bool, scale: float | None, **options: object) -> Problem:
@@ -106,8 +110,15 @@ def run_forward(
     -------
     arrays : dict
         What the schedule returns, with q's leading axes: o (B, num_heads, seq_len_q, D), ...
+
+    Raises
+    ------
+    ValueError
+        If shapes contradict each other, are empty, or the memory only traces.
+    TypeError
+        If the dtypes are not served.
     """
-    shape = _shape_of(q, k)
+    shape = _check(memory, q, k, v)
     problem = shape.problem(
         share_kv=share_kv, scale=scale, causal=causal, convention=convention,
         block_m=block_m, block_n=block_n,
@@ -152,15 +163,23 @@ def run_backward(
     arrays : dict
         dq, dk, dv in the shapes of q, k, v. Without ``share_kv`` the heads of a group give dk and dv
         each, and they are summed here, uncounted.
+
+    Raises
+    ------
+    ValueError
+        If shapes contradict each other, are empty, or the memory only traces.
+    TypeError
+        If the dtypes are not served.
     """
-    shape = _shape_of(q, k)
+    check_shape("do", do, q.shape, "the shape of q")
+    shape = _check(memory, q, k, v)
     problem = shape.problem(
         share_kv=share_kv, scale=scale, causal=causal, convention=convention,
         block_m=block_m, block_n=block_n,
     )  # fmt: skip
     o, lse = attention(q, k, v, scale=scale, causal=causal)
     dq: list[FloatArray] = []
-    dk, dv = np.zeros_like(k), np.zeros_like(v)
+    dk, dv = np.zeros(k.shape, memory.dtype), np.zeros(v.shape, memory.dtype)
     kept = zip(*(_each(x, k, problem) for x in (q, o, do, lse[..., None])), strict=True)
     for (b, g, q_rows), (_, _, o_rows), (_, _, do_rows), (_, _, lse_rows) in kept:
         lse_row = lse_rows[:, 0]
@@ -217,7 +236,14 @@ def trace(
     return memory
 
 
-def _shape_of(q: FloatArray, k: FloatArray) -> HeadShape:
+def _check(memory: Memory, q: FloatArray, k: FloatArray, v: FloatArray) -> HeadShape:
+    """Require dense inputs and a memory that computes; return their shape."""
+    check_dense(q, k, v)
+    if not memory.computing:
+        msg = (
+            "the memory only traces, and there is data; make it with compute=True, or call trace()"
+        )
+        raise ValueError(msg)
     batch, num_heads, seq_len_q, head_dim = q.shape
     return HeadShape(
         batch=batch, num_heads=num_heads, num_kv_heads=k.shape[1], seq_len_q=seq_len_q,

@@ -27,12 +27,23 @@ class Convention:
         Width of a tile of scores in fast memory.
     init_writes : bool
         Whether writing the initial zeros of o, l, m and of dq, dk, dv is counted.
+
+    Raises
+    ------
+    ValueError
+        If a width is not positive.
     """
 
     element_bytes: int = 2
     stat_bytes: int = 2
     score_bytes: int = 2
     init_writes: bool = False
+
+    def __post_init__(self) -> None:
+        widths = (self.element_bytes, self.stat_bytes, self.score_bytes)
+        if min(widths) < 1:
+            msg = f"element_bytes, stat_bytes and score_bytes are {widths}; expected 1 or more"
+            raise ValueError(msg)
 
     def __str__(self) -> str:
         writes = "with" if self.init_writes else "without"
