@@ -210,7 +210,10 @@ def _check_texts(x: FloatArray, memory: FloatArray, mask: BoolArray, p_q: FloatA
         msg = f"mask has dtype {mask.dtype}; expected bool, true where a query sees a key"
         raise TypeError(msg)
     wanted = (x.shape[0], p_q.shape[0], x.shape[1], memory.shape[1])
-    if mask.ndim > 4 or np.broadcast_shapes(mask.shape, wanted) != wanted:
+    sizes = (1,) * (4 - mask.ndim) + mask.shape
+    if len(sizes) != 4 or any(
+        size not in (1, full) for size, full in zip(sizes, wanted, strict=True)
+    ):
         msg = f"mask has shape {mask.shape}; expected what broadcasts to {wanted}"
         raise ValueError(msg)
 

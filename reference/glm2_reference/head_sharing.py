@@ -51,7 +51,7 @@ def share_kv_heads(
     the first head, then random.
     """
     num_heads = len(rows)
-    if num_kv_heads < 1 or num_heads % num_kv_heads:
+    if num_kv_heads < 1 or num_heads < 1 or num_heads % num_kv_heads:
         msg = f"num_kv_heads is {num_kv_heads}; it must divide the {num_heads} heads"
         raise ValueError(msg)
     groups = rows.reshape(num_kv_heads, num_heads // num_kv_heads, *rows.shape[1:])

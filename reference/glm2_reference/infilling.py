@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from glm2_reference.checks import BoolArray, FloatArray
+from glm2_reference.checks import BoolArray, FloatArray, check_shape
 from glm2_reference.masks import glm_mask
 
 IGNORED = -100  # label of a position that the loss leaves out
@@ -238,11 +238,16 @@ def infilling_loss(logits: FloatArray, labels: npt.NDArray[np.int32]) -> float:
     Raises
     ------
     ValueError
-        If no position has a label.
+        If no position has a label, or one is no id of the vocabulary.
     """
+    check_shape("labels", labels, logits.shape[:1], "one a row of logits")
     counted = np.flatnonzero(labels != IGNORED)
     if counted.size == 0:
         msg = "every label is IGNORED; there is nothing to learn"
+        raise ValueError(msg)
+    wrong = [int(x) for x in labels[counted] if not 0 <= x < logits.shape[1]]
+    if wrong:
+        msg = f"label {wrong[0]} is no id of a vocabulary of {logits.shape[1]}, nor IGNORED"
         raise ValueError(msg)
     rows = logits[counted].astype(np.float64)
     rows -= rows.max(axis=1, keepdims=True)

@@ -6,6 +6,7 @@ Each is a matrix of bool, (queries, keys): True where the query's row sees the k
 from __future__ import annotations
 
 import dataclasses
+import operator
 
 import numpy as np
 
@@ -139,6 +140,6 @@ def draw_mask(mask: BoolArray, labels: str | None = None) -> str:
 
 def _check_lengths(**lengths: int) -> None:
     for name, length in lengths.items():
-        if length < 0:
+        if operator.index(length) < 0:
             msg = f"{name} is {length}; expected 0 or more"
             raise ValueError(msg)

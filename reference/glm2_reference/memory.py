@@ -17,6 +17,7 @@ import numpy as np
 from glm2_reference.buffers import (
     Buffer,
     Region,
+    check_live,
     check_same_shape,
     check_sizes,
     count_bursts,

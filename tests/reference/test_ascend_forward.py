@@ -154,3 +154,27 @@ def test_another_machine_is_refused():
     _, arguments, _ = make(CHAT)
     with pytest.raises(ValueError, match="a100 has no memory called 'l1'"):
         ascend_forward(Memory(A100, compute=False), *arguments)
+
+
+@pytest.mark.parametrize(
+    ("position", "value", "message"),
+    [
+        (3, np.full((1, 32), -1, np.int32), r"block_table\[0, 0\] is -1"),
+        (5, np.array([99999], np.int32), r"seq_len_kv\[0\] is 99999"),
+        (4, np.array([0, 2], np.int32), "cu_seqlens_q ends at 2"),
+    ],
+)
+def test_contradicting_arguments_are_refused(position, value, message):
+    _, arguments, _ = make(CHAT)
+    arguments = list(arguments)
+    arguments[position] = value
+    with pytest.raises(ValueError, match=message):
+        ascend_forward(Memory(ASCEND_A2, compute=False), *arguments)
+
+
+def test_shapes_that_the_kernel_does_not_serve_are_refused():
+    for group_size, cache_bytes in ((0, 2), (-1, 2), (200, 2), (16, 3)):
+        with pytest.raises(
+            ValueError, match=f"group_size is {group_size}, .* {cache_bytes}; expec"
+        ):
+            choose_tiling(group_size=group_size, head_dim=128, cache_bytes=cache_bytes)

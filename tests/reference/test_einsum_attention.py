@@ -96,3 +96,21 @@ def test_contradicting_shapes_are_named(case):
         multi_query_step(x[:, 0], p_k, p_v, p_q, p_k[0], p_v, p_o)
     with pytest.raises(ValueError, match=r"x has shape .* \(b, d\)"):
         multi_head_step(x, p_k, p_v, p_q, p_k, p_v, p_o)
+
+
+def test_texts_masks_and_caches_do_not_broadcast(case):
+    x, p_q, p_k, p_v, p_o = case
+    arguments = (p_q, p_k, p_v, p_o)
+    with pytest.raises(ValueError, match=r"memory has shape .* as x, but its length"):
+        multi_head_attention(x, x[:1], CAUSAL, *arguments)
+    with pytest.raises(ValueError, match=r"mask has shape \(7, 1, 5, 5\)"):
+        multi_head_attention(x, x, np.ones((7, 1, 5, 5), bool), *arguments)
+    with pytest.raises(TypeError, match="mask has dtype float64; expected bool"):
+        multi_query_attention(x, x, 1.0 * CAUSAL, p_q, p_k[0], p_v[0], p_o)
+    with pytest.raises(TypeError, match="x has dtype int64"):
+        multi_head_attention(x.astype(int), x, CAUSAL, *arguments)
+    with pytest.raises(ValueError, match="1 head or more"):
+        multi_head_attention(x, x, CAUSAL, *(p[:0] for p in arguments))
+    k = np.zeros((BATCH, HEADS, 5, HEAD_DIM))
+    with pytest.raises(ValueError, match=r"prev_v has shape .* one row a token"):
+        multi_head_step(x[:, 0], k, k[:, :, :0], *arguments)

@@ -149,3 +149,12 @@ def test_wrong_arguments_are_refused(name):
     call, message = WRONG[name]
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_labels_must_be_ids_of_the_vocabulary():
+    logits = np.zeros((3, 5))
+    for wrong in (-3, 5):
+        with pytest.raises(ValueError, match=f"label {wrong} is no id of a vocabulary of 5"):
+            infilling_loss(logits, np.array([IGNORED, 2, wrong]))
+    with pytest.raises(ValueError, match="labels has shape"):
+        infilling_loss(logits, np.array([1, 2]))

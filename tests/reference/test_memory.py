@@ -188,3 +188,56 @@ def test_a_tensor_without_a_width_has_that_of_its_array():
     assert Memory(A100).place("x", np.ones(4, np.float16)).nbytes == 8
     assert Memory(A100).place("x", shape=(4,)).nbytes == 32
     assert Memory(A100, compute=False).place("x", shape=(4,)).nbytes == 32
+
+
+def test_moves_do_not_broadcast():
+    memory = Memory(A100)
+    x = memory.place("x", shape=(8, 4))
+    row = memory.allocate("row", (1, 4), level="sram", element_bytes=8)
+    with pytest.raises(ValueError, match=r"row has shape \(1, 4\), but the region of x \(8, 4\)"):
+        memory.store(row, x, (slice(0, 8),))
+    with pytest.raises(ValueError, match="a move does not broadcast"):
+        memory.copy(x, (slice(0, 2),), row)
+    assert memory.moved_bytes() == 0
+
+
+def test_regions_have_no_steps_and_no_extra_axes():
+    for region in ((slice(0, 8, 2),), (slice(0, 2), slice(0, 1))):
+        with pytest.raises(ValueError, match=r"does not fit a tensor of shape \(8,\)"):
+            region_shape((8,), region)
+
+
+def test_a_refused_load_takes_no_room():
+    memory = Memory(ASCEND_A2)
+    x = memory.place("x", np.ones((16, 16)))
+    with pytest.raises(ValueError, match="cannot move"):
+        memory.load(x, level="l0a")
+    assert memory.used_bytes["l0a"] == memory.peak_bytes["l0a"] == 0
+    memory.free(x)
+    with pytest.raises(ValueError, match="x in gm was freed"):
+        memory.load(x, level="l1")
+    assert memory.used_bytes["l1"] == 0
+
+
+def test_errors_leave_the_counters_as_they_were():
+    memory = Memory(A100, compute=False)
+
+    def fail():
+        with memory.repeated(7), memory.scope():
+            memory.allocate("x", (4,), level="sram", element_bytes=2)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert memory.times == 1
+    assert memory.used_bytes["sram"] == 0
+
+
+def test_sizes_and_owners_are_checked():
+    memory = Memory(A100)
+    with pytest.raises(ValueError, match=r"x has shape \(-5,\); expected sizes of 0 or more"):
+        memory.allocate("x", (-5,), level="sram", element_bytes=2)
+    with pytest.raises(ValueError, match=r"x has shape \(3,\), but \(99,\) was asked for"):
+        memory.place("x", np.ones(3), shape=(99,))
+    with pytest.raises(ValueError, match="x is not of this memory"):
+        Memory(A100).free(memory.place("x", np.ones(3)))

@@ -1,10 +1,12 @@
 """Reports: their figures, their forms, and what they refuse."""
 
 import json
+import os
 import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -77,6 +79,36 @@ def test_nothing_is_drawn_outside_its_chart(name, tmp_path, report):
                 assert start + size <= width + 12
 
 
+def test_links_stay_links_and_pipes_are_written_to(report, tmp_path):
+    page, link, pipe = (tmp_path / name for name in ("page.html", "link.html", "pipe"))
+    page.write_text("old")
+    page.chmod(0o640)
+    link.symlink_to(page)
+    report("masks", "--html", str(link))
+    assert link.is_symlink()
+    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert page.stat().st_mode & 0o777 == 0o640
+    os.mkfifo(pipe)
+    command = [sys.executable, "-m", "glm2_reference.report", "masks", "--plot", str(pipe)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        assert pipe.read_text(encoding="utf-8").startswith("<svg")
+    assert process.returncode == 0
+    assert pipe.is_fifo()
+
+
+def test_a_reader_that_leaves_is_no_error_and_a_full_disk_is():
+    command = [sys.executable, "-m", "glm2_reference.report", "hbm", "--block-n", "256"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()  # the reader leaves at once
+        error = process.stderr.read()
+    assert (process.returncode, error) == (141, b"")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert "report hbm: [Errno 28]" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_the_module_runs_as_a_command():
     command = [
         sys.executable,
@@ -98,15 +130,30 @@ def test_the_module_runs_as_a_command():
         (["hbm", "--batch", "0"], "'0' is not a whole number of 1"),
         (["hbm", "--batch", "two"], "'two' is not a whole number"),
         (["hbm", "--heads", "6", "--kv-heads", "4"], "multiple of num_kv_heads"),
-        (["hbm", "--seq-len", "1000000"], "tiles; at most 100,000 are walked; raise --block-m"),
-        (["steps", "--seq-len", "512"], "at most 256 are walked"),
+        (
+            ["hbm", "--seq-len", "1000000"],
+            "tiles to walk, and at most 300,000 are; raise --block-m",
+        ),
+        (["hbm", "--seq-len", "1000000", "--block-n", "1000000", "--block-m", "1000000"], "walk"),
+        (["hbm", "--seq-len", "20000"], "tiles to walk"),
+        (["hbm", "--element-bytes", "1000000"], "room for an element"),
+        (["steps", "--seq-len", "512"], "at most 256 are"),
+        (
+            ["steps", "--seq-len", "30000", "--block-m", "30000", "--block-n", "30000"],
+            "more than an",
+        ),
+        (["steps", "--seed", "-1"], "'-1' is not a whole number"),
+        (["mqa", "--batch", "1", "2", "3", "4"], "more lines than can be told apart"),
         (
             ["steps", "--sram-bytes", "64"],
             r"sram needs .* block_m=4, block_n=4 .* lower block_m or",
         ),
-        (["kv", "--memory-gb", "-1"], "'-1' is not a number above 0"),
-        (["kv", "--memory-gb", "nan"], "'nan' is not a number above 0"),
-        (["kv", "--memory-gb", "much"], "'much' is not a number above 0"),
+        (["kv", "--memory-gb", "-1"], "'-1' is not a number of gigabytes"),
+        (["kv", "--memory-gb", "nan"], "'nan' is not a number of gigabytes"),
+        (["kv", "--memory-gb", "much"], "'much' is not a number of gigabytes"),
+        (["kv", "--memory-gb", "1e308"], "0 to 1e9"),
+        (["masks", "--html", ""], "it has no file name; name a file"),
+        (["masks", "--html", "x", "--plot", "x"], "both name x; name two files"),
         (["masks", "--len-a", "60"], "65; more than 40 tokens cannot be drawn legibly"),
         (
             ["masks", "--html", "/no/such/folder/x.html"],
@@ -174,6 +221,27 @@ def test_hbm_conventions_change_what_they_say(report):
     assert causal["standard", "forward", 256]["closed_form_bytes"] is not None
 
 
+def test_hbm_says_what_fits_in_the_given_sram(report):
+    options = ("hbm", "--json", "--seq-len", "768", "--block-n", "64", "--sram-bytes")
+    for sram, fits in (("150000", True), ("100000", False)):
+        rows = rows_by_key(report(*options, sram))
+        assert rows["standard", "backward", 64]["fits"] is fits
+
+
+def test_hbm_in_json_holds_its_tables_too(report):
+    tables = report(*PAPER, "--block-n", "384")["tables"]
+    titles = [table["title"] for table in tables]
+    assert any("Figure 2" in title for title in titles)
+    assert any("Table 21" in title for title in titles)
+    assert all(table["note"] for table in tables)
+
+
+def test_hbm_does_not_claim_a_comparison_that_was_not_made(report):
+    plain, causal = (report("hbm", "--block-n", "256", *more) for more in ([], ["--causal"]))
+    assert "Every count equals its closed form" in " ".join(plain.split())
+    assert "Every count equals" not in " ".join(causal.split())
+
+
 def test_hbm_shares_kv_heads(report):
     shared, own = (
         rows_by_key(report("hbm", "--json", "--batch", "1", "--block-n", "128", *options))
@@ -238,6 +306,14 @@ def test_mqa_and_kv_have_chatglm2s_sizes(report):
     assert kv["weight_bytes"]["fp16"] == 12_487_168_064 - 64
 
 
+def test_kv_rows_differ_in_their_cache_alone(report):
+    rows = report("kv", "--json", "--memory-gb", "16", "--reserve-gb", "0")["rows"]
+    assert len({row["weight_bytes"] for row in rows if row["weights"] == "fp16"}) == 1
+    text = report("kv", "--memory-gb", "13", "--batch", "8")
+    assert "Tokens that fit in each of 8 sequences beside the weights, 1 GB kept free" in text
+    assert "the weights and what is kept free do not fit" in text
+
+
 def test_kv_fits_what_is_left(report):
     data = report("kv", "--json", "--memory-gb", "16", "--reserve-gb", "2", "--batch", "4")
     (row,) = [r for r in data["rows"] if r["weights"] == "fp16" and r["heads"] == "GQA-2"]
@@ -268,11 +344,28 @@ def test_mqa_counts_a_step():
 
 
 def test_mqa_counts_both_loop_orders(report):
-    text = report("mqa")
-    own = re.search(r"GQA-2  each head by itself +([\d,]+)", text)
-    shared = re.search(r"GQA-2  one K/V tile for all heads of a group +([\d,]+)", text)
-    first, second = (int(match[1].replace(",", "")) for match in (own, shared))
-    assert first == 16 * second == 32 * 2 * 8192 * 128 * 2
+    (table,) = [t for t in report("mqa", "--json")["tables"] if "both loop orders" in t["title"]]
+    rows = {tuple(row[:3]): row[3:] for row in table["rows"]}
+    alone, shared, ratio = rows["decoding at 8,192", "forward", "flash2"]
+    assert alone == 16 * shared == 32 * 2 * 8192 * 128 * 2
+    assert ratio == 16
+    assert (
+        rows["prefill of 1,024", "forward", "flash2"][2] == 1
+    )  # a tile of rows is full either way
+    assert rows["prefill of 1,024", "forward", "flash1"][2] == 16
+
+
+def test_mqa_holds_the_weights_fixed_and_says_what_does_not_fit(report):
+    data = report("mqa", "--json", "--context", "2000", "32768", "--batch", "1", "16")
+    rows = {(r["system"], r["batch"], r["context"], r["heads"]): r for r in data["rows"]}
+    mha, gqa = (rows["a100", 1, 2000, heads]["bytes"] for heads in ("MHA", "GQA-2"))
+    assert mha - gqa == 2000 * (458752 - 28672)
+    assert round(mha / gqa, 3) == 1.072  # as page 2 of the course has it
+    assert not rows["a100", 16, 32768, "MHA"]["fits"]
+    (table,) = [t for t in data["tables"] if "decoding step of" in t["title"]]
+    (row,) = [r for r in table["rows"] if r[:3] == ["a100", 16, 32768]]
+    assert row[3] is None
+    assert row[5] is not None
 
 
 def test_mqa_predictions_are_bounded_by_bytes_and_flops(report):
@@ -328,6 +421,19 @@ def test_lines_go_through_their_points():
     logarithmic = line_chart([Line("a", [1, 10, 100], [1, 1, 1])], Axis("x", log=True), Axis("y"))
     xs = [float(c.get("cx")) for c in ET.fromstring(logarithmic) if c.tag.endswith("circle")]
     assert xs[1] - xs[0] == pytest.approx(xs[2] - xs[1], abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([], "nothing to draw"),
+        ([Line("a", [1], [float("nan")])], "not a number"),
+        ([Line(str(i), [1, 2], [1, 2]) for i in range(7)], "7 lines cannot be told apart"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(lines, message):
+    with pytest.raises(ValueError, match=message):
+        line_chart(lines, Axis("x"), Axis("y"))
 
 
 def test_a_logarithmic_axis_refuses_zero():

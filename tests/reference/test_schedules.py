@@ -326,17 +326,21 @@ def test_sharing_divides_kv_traffic_in_decoding_and_not_in_a_prefill_of_full_til
 
 
 @settings(deadline=None)
-@given(keys=st.integers(1, 90), splits=st.integers(1, 9), block_n=st.integers(1, 40))
-def test_split_kv_counts(keys, splits, block_n):
-    rows, d = 16, 8
+@given(
+    keys=st.integers(1, 90), splits=st.integers(1, 9), block_n=st.integers(1, 40),
+    rows=st.integers(1, 40),
+)  # fmt: skip
+def test_split_kv_counts(keys, splits, block_n, rows):
+    d = 8
     problem = Problem(seq_len_q=1, seq_len_kv=keys, head_dim=d, group_size=rows, block_m=16,
                       block_n=block_n)  # fmt: skip
     memory = Memory(A100, compute=False)
     split_kv_forward(memory, problem, {}, splits=splits)
     blocks = math.ceil(keys / block_n)
     parts = math.ceil(blocks / math.ceil(blocks / splits))
-    elems = 2 * keys * d + parts * rows * d + rows * d + rows
+    elems = math.ceil(rows / 16) * 2 * keys * d + parts * rows * d + rows * d + rows
     assert memory.moved_bytes() == 2 * elems + 4 * 2 * parts * rows * (d + 2)
+    assert memory.moved_bytes() == closed_forms.split_kv_forward_bytes(problem, parts)
     assert parts <= splits
     assert memory.peak_bytes["sram"] <= A100.level("sram").capacity_bytes
 
@@ -350,6 +354,11 @@ def test_block_sparse_counts_the_tiles_that_it_keeps():
     rows = 16 + 12 + 12
     assert memory.moved_bytes() == 2 * (2 * (16 + 12) * 4 + rows * (3 * 4 + 4))
     assert memory.flops == 2 * 2 * 4 * (16 * 16 + 12 * 16 + 12 * 12)
+    assert memory.moved_bytes() == closed_forms.block_sparse_forward_bytes(problem, mask)
+    as_run = dataclasses.replace(problem, convention=AS_RUN)
+    memory = Memory(A100, compute=False)
+    block_sparse_forward(memory, as_run, {}, block_mask=mask)
+    assert memory.moved_bytes() == closed_forms.block_sparse_forward_bytes(as_run, mask)
 
 
 def test_block_sparse_traffic_grows_with_the_share_of_tiles():
@@ -436,6 +445,56 @@ def test_bad_sizes_are_named():
     problem = Problem(seq_len_q=1, seq_len_kv=1, head_dim=1)
     with pytest.raises(ValueError, match="splits is 0"):
         split_kv_forward(Memory(A100, compute=False), problem, {}, splits=0)
+
+
+@pytest.mark.parametrize("which", ["forward", "backward"])
+def test_inputs_that_contradict_each_other_are_named(rng, which):
+    def run(q, k, v, memory=None):
+        memory = memory or Memory(A100)
+        if which == "forward":
+            return run_forward(FORWARD["flash2"], q, k, v, memory, block_m=2, block_n=2)
+        return run_backward(BACKWARD["flash2"], q, q, k, v, memory, block_m=2, block_n=2)
+
+    q, k, v = random_qkv(rng, seq_len_q=4, seq_len_kv=4, num_heads=2, num_kv_heads=1, batch=2)
+    with pytest.raises(ValueError, match="v has shape"):
+        run(q, k, v[..., :1])
+    with pytest.raises(ValueError, match="k has shape"):
+        run(q, k[:1], v[:1])
+    with pytest.raises(ValueError, match="expected 1 or more"):
+        run(q[:0], k[:0], v[:0])
+    with pytest.raises(ValueError, match=r"only traces, .* compute=True, or call trace"):
+        run(q, k, v, Memory(A100, compute=False))
+    with pytest.raises(ValueError, match="do has shape"):
+        run_backward(BACKWARD["flash2"], q[:1], q, k, v, Memory(A100), block_m=2, block_n=2)
+
+
+def test_gradients_of_float16_are_summed_over_heads_in_full(rng):
+    q, k, v = random_qkv(
+        rng, seq_len_q=3, seq_len_kv=3, num_heads=8, num_kv_heads=1, dtype=np.float16
+    )
+    got = run_backward(
+        BACKWARD["flash2"], q, q, k, v, Memory(A100), block_m=2, block_n=2, share_kv=False
+    )
+    assert {x.dtype for x in got.values()} == {np.dtype(np.float64)}
+
+
+def test_a_memory_serves_again_after_it_refused(rng):
+    q, k, v = random_qkv(rng, seq_len_q=1024, seq_len_kv=1024, num_heads=1, num_kv_heads=1,
+                         head_dim=64)  # fmt: skip
+    memory = Memory(A100)
+    with pytest.raises(MemoryLimitError):
+        run_forward(FORWARD["flash1"], q, k, v, memory, block_m=64, block_n=512)
+    assert set(memory.used_bytes.values()) == {0}
+    run_forward(FORWARD["flash1"], q, k, v, memory, block_m=64, block_n=128)
+
+
+def test_bad_conventions_and_blocks_are_named():
+    with pytest.raises(ValueError, match=r"are \(-2, 2, 2\); expected 1 or more"):
+        Convention(element_bytes=-2)
+    with pytest.raises(ValueError, match="the sizes are"):
+        dataclasses.replace(PAPER, batch=-3)
+    with pytest.raises(ValueError, match="room for an element"):
+        block_sizes(0, 100, 2)
 
 
 def test_conventions_describe_themselves():

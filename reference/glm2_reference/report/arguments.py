@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -15,7 +14,7 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
         return super()._get_help_string(action)
 
 
-def check_tiles(rows: int, keys: int, block_m: int, block_n: int, *, most: int) -> None:
+def check_steps(steps: int, *, most: int) -> None:
     """Require a walk of at most ``most`` tiles, which take about 25 microseconds each.
 
     Raises
@@ -23,11 +22,10 @@ def check_tiles(rows: int, keys: int, block_m: int, block_n: int, *, most: int) 
     ValueError
         If there are more.
     """
-    tiles = -(-rows // block_m) * -(-keys // block_n)
-    if tiles > most:
+    if steps > most:
         msg = (
-            f"{rows:,} x {keys:,} in tiles of {block_m} x {block_n} are {tiles:,} tiles; at most "
-            f"{most:,} are walked; raise --block-m or --block-n, or lower --seq-len"
+            f"this shape takes {steps:,} tiles to walk, and at most {most:,} are; raise --block-m or "
+            "--block-n, or lower --seq-len"
         )
         raise ValueError(msg)
 
@@ -50,8 +48,19 @@ def positive(text: str) -> int:
     return value
 
 
-def positive_number(text: str) -> float:
-    """Read a finite number above 0.
+def whole(text: str) -> int:
+    """Read a whole number of 0 or more.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        If it is something else.
+    """
+    return 0 if text.strip() == "0" else positive(text)
+
+
+def gigabytes(text: str) -> float:
+    """Read a size of 0 to 1e9 GB.
 
     Raises
     ------
@@ -61,8 +70,8 @@ def positive_number(text: str) -> float:
     try:
         value = float(text)
     except ValueError:
-        value = 0.0
-    if not 0 < value < math.inf:
-        msg = f"{text!r} is not a number above 0"
+        value = -1.0
+    if not 0 <= value <= 1e9:
+        msg = f"{text!r} is not a number of gigabytes, 0 to 1e9"
         raise argparse.ArgumentTypeError(msg)
     return value

@@ -84,6 +84,16 @@ def show(cell: Cell) -> str:
     return cell
 
 
+def to_json(report: Report) -> dict[str, Any]:
+    """Return a report's data, and its tables as they are shown."""
+    tables = [
+        {"title": t.title, "headings": list(t.headings), "rows": [list(row) for row in t.rows],
+         "note": t.note}
+        for t in report.tables
+    ]  # fmt: skip
+    return {**report.data, "tables": tables}
+
+
 def to_text(report: Report) -> str:
     """Write a report for a terminal: numbers to the right, words to the left."""
     parts = [report.title, report.question, *(["", report.text] if report.text else [])]

@@ -6,9 +6,9 @@ import argparse
 import dataclasses
 from typing import Any
 
-from glm2_reference.memory_systems import A100
+from glm2_reference.memory_systems import A100, MemorySystem
 from glm2_reference.report import paper
-from glm2_reference.report.arguments import check_tiles, positive
+from glm2_reference.report.arguments import check_steps, positive
 from glm2_reference.report.document import Chart, Report, Table
 from glm2_reference.report.svg import Axis, Line, line_chart
 from glm2_reference.schedules import closed_forms
@@ -17,7 +17,7 @@ from glm2_reference.schedules.heads import BACKWARD, FORWARD, HeadShape, trace
 from glm2_reference.schedules.problem import Convention
 
 _PASSES = {"forward": FORWARD, "backward": BACKWARD}
-_MOST_TILES = 100_000  # of one head, in one schedule: a few seconds
+_MOST_STEPS = 300_000  # of one head, in all schedules: several seconds
 _CURVE = (64, 96, 128, 192, 256, 384, 512)  # K/V tiles of the block-size curve
 
 
@@ -62,6 +62,7 @@ def build(args: argparse.Namespace) -> Report:
         head_dim=args.head_dim,
     )
     blocks = args.block_n or [64, 128, 256, 384, 512]
+    check_steps(_count_steps(shape, convention, blocks, args), most=_MOST_STEPS)
     rows = [
         _count(shape, convention, schedule, which, block_n, args)
         for schedule in FORWARD
@@ -76,7 +77,8 @@ def build(args: argparse.Namespace) -> Report:
         "causal": args.causal,
         "rows": rows,
     }
-    tables = [_counted(rows, shape, convention), *paper.tables(), _sweep(shape, convention)]
+    tables = [_counted(rows, shape, convention, args.causal), *paper.tables()]
+    tables.append(_sweep(shape, convention))
     return Report(
         title="What attention moves to and from HBM",
         question="How many bytes does each way of computing attention move, and for how many FLOPs?",
@@ -92,16 +94,13 @@ def _count(
 ) -> dict[str, Any]:  # fmt: skip
     """Trace one schedule and pass."""
     block_m = args.block_m or min(block_n, shape.head_dim)
-    share = schedule != "standard"
-    rows = shape.seq_len_q * (shape.num_heads // shape.num_kv_heads if share else 1)
-    check_tiles(rows, shape.seq_len_kv, block_m, block_n, most=_MOST_TILES)
     sizes: dict[str, Any] = {"block_m": block_m, "block_n": block_n, "causal": args.causal}
     memory = trace(
-        _PASSES[which][schedule], shape, **sizes, share_kv=share, convention=convention,
-        limited=False,
+        _PASSES[which][schedule], shape, **sizes, convention=convention, limited=False,
+        system=_with_sram(args.sram_bytes),
     )  # fmt: skip
-    problem = shape.problem(share_kv=share, scale=None, convention=convention, **sizes)
-    calls = shape.batch * (shape.num_kv_heads if share else shape.num_heads)
+    problem = shape.problem(share_kv=True, scale=None, convention=convention, **sizes)
+    calls = shape.batch * shape.num_kv_heads
     forms = closed_forms.FORWARD_BYTES if which == "forward" else closed_forms.BACKWARD_BYTES
     skips = args.causal and schedule != "standard"
     return {
@@ -118,7 +117,36 @@ def _count(
     }
 
 
-def _counted(rows: list[dict[str, Any]], shape: HeadShape, convention: Convention) -> Table:
+def _with_sram(sram_bytes: int) -> MemorySystem:
+    """Return the A100 with another size of SRAM."""
+    hbm, sram = A100.levels
+    return dataclasses.replace(
+        A100, levels=(hbm, dataclasses.replace(sram, capacity_bytes=sram_bytes))
+    )
+
+
+def _count_steps(
+    shape: HeadShape, convention: Convention, blocks: list[int], args: argparse.Namespace
+) -> int:
+    """Count the tiles and whole rows that all schedules together walk."""
+    rows = shape.seq_len_q * (shape.num_heads // shape.num_kv_heads)
+    steps = 0
+    for block_n in blocks:
+        block_m = args.block_m or min(block_n, shape.head_dim)
+        at_once = max(1, args.sram_bytes // (2 * shape.seq_len_kv * convention.element_bytes))
+        steps += 2 * -(-rows // min(block_m, at_once))  # the standard schedule's softmax
+        steps += 11 * -(-rows // block_m) * -(-shape.seq_len_kv // block_n)  # its products: 7
+    return steps
+
+
+def _counted(
+    rows: list[dict[str, Any]], shape: HeadShape, convention: Convention, causal: bool
+) -> Table:
+    compared = (
+        "The standard schedule's counts equal their closed forms; the others skip tiles."
+        if causal
+        else "Every count equals its closed form."
+    )
     return Table(
         f"Counted: batch {shape.batch}, heads {shape.num_heads} on {shape.num_kv_heads}, "
         f"N {shape.seq_len_q}, d {shape.head_dim}",
@@ -135,10 +163,10 @@ def _counted(rows: list[dict[str, Any]], shape: HeadShape, convention: Conventio
             for row in rows
             if row["schedule"] != "standard" or row["block_n"] == rows[0]["block_n"]
         ],
-        f"Convention: {convention}. FLOPs are those of the matrix products. Every count equals its "
-        "closed form. The standard schedule keeps one operand of each product whole in SRAM, so that "
-        "its bytes do not depend on the block, and one stands here. 'fits' includes the tile of "
-        "scores.",
+        f"Convention: {convention}. FLOPs are those of the matrix products. {compared} Heads that "
+        "share K and V go through together. The standard schedule keeps one operand of each product "
+        "whole in SRAM, so that its bytes do not depend on the block, and one stands here. 'fits' "
+        "includes the tile of scores.",
     )  # fmt: skip
 
 
@@ -148,10 +176,10 @@ def _total(
     """Forward and backward by the closed forms, with the paper's block sizes for that SRAM."""
     block_m, block_n = block_sizes(dim, fast_bytes, convention.element_bytes)
     problem = dataclasses.replace(shape, seq_len_q=length, seq_len_kv=length, head_dim=dim).problem(
-        share_kv=False, scale=None, convention=convention, block_m=block_m, block_n=block_n
+        share_kv=True, scale=None, convention=convention, block_m=block_m, block_n=block_n
     )
     forms = (closed_forms.FORWARD_BYTES[schedule], closed_forms.BACKWARD_BYTES[schedule])
-    return shape.batch * shape.num_heads * sum(form(problem) for form in forms)
+    return shape.batch * shape.num_kv_heads * sum(form(problem) for form in forms)
 
 
 def _sweep(shape: HeadShape, convention: Convention) -> Table:
@@ -169,7 +197,7 @@ def _sweep(shape: HeadShape, convention: Convention) -> Table:
         "Over d, M and N: forward and backward, GB",
         ("d", "M, KiB", "N", "standard", "flash1", "flash2", "standard / flash1"),
         rows,
-        f"Closed forms with B_c = ceil(M/4d), B_r = min(B_c, d), every head by itself. {convention}.",
+        f"Closed forms with B_c = ceil(M/4d), B_r = min(B_c, d). {convention}.",
     )
 
 
@@ -192,7 +220,8 @@ def _block_curve() -> Chart:
         "Batch 64, 16 heads, N 1024, d 64, 2-byte elements, no initial writes. The paper's Figure 2 "
         "(middle) falls from about 6-7 GB at block 64 to about 1 GB at 512, as flash1 does here; its "
         "running time is flat past 256, which bytes alone cannot show. flash2's tiles of 64 query "
-        "rows re-read K and V as often at any block_n.",
+        "rows re-read K and V as often at any block_n. Blocks up to 384 fit in 192 KiB with their tile of "
+        "scores; 512 does not.",
     )
 
 

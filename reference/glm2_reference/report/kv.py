@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from glm2_reference.report.arguments import positive, positive_number
+from glm2_reference.report.arguments import gigabytes, positive
 from glm2_reference.report.chatglm2 import (
     CHATGLM2_6B,
     WEIGHT_FORMATS,
@@ -24,13 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``kv``."""
     parser.add_argument(
         "--memory-gb",
-        type=positive_number,
+        type=gigabytes,
         nargs="+",
         default=[8, 16, 24, 32, 64],
         help="1e9 bytes",
     )
     parser.add_argument(
-        "--reserve-gb", type=positive_number, default=1.0, help="for activations and the rest"
+        "--reserve-gb", type=gigabytes, default=1.0, help="for activations and the rest"
     )
     parser.add_argument("--batch", type=positive, default=1, help="sequences at once")
 
@@ -46,10 +46,12 @@ def build(args: argparse.Namespace) -> Report:
     return Report(
         title="What context fits",
         question="How many tokens of ChatGLM2-6B fit in a memory, and what do MQA and INT4 change?",
-        tables=[_a_token(), _weights(), _contexts(rows, args)],
+        tables=[cache_table(), _weights(), _contexts(rows, args)],
         charts=[_cache_chart()],
         data={
             "report": "kv",
+            "batch": args.batch,
+            "reserve_gb": args.reserve_gb,
             "kv_bytes_per_token": {
                 head_name(heads): kv_bytes_per_token(with_kv_heads(heads)) for heads in _KV_HEADS
             },
@@ -65,10 +67,9 @@ def build(args: argparse.Namespace) -> Report:
 def _fit(
     memory_gb: float, weight_format: str, kv_heads: int, args: argparse.Namespace
 ) -> dict[str, Any]:
-    config = with_kv_heads(kv_heads)
-    weights = weight_bytes(config, weight_format)
-    left = int((memory_gb - args.reserve_gb) * 1e9) - weights
-    tokens = max(0, left // kv_bytes_per_token(config))
+    weights = weight_bytes(CHATGLM2_6B, weight_format)
+    left = round((memory_gb - args.reserve_gb) * 1e9) - weights
+    tokens = max(0, left // kv_bytes_per_token(with_kv_heads(kv_heads)))
     return {
         "memory_gb": memory_gb,
         "weights": weight_format,
@@ -80,7 +81,8 @@ def _fit(
     }
 
 
-def _a_token() -> Table:
+def cache_table() -> Table:
+    """Return what one token takes in the cache, by number of K/V heads."""
     return Table(
         "The cache of one token, FP16, all 28 layers",
         ("heads", "K/V heads", "bytes a token", "8,192 tokens, MiB", "32,768 tokens, MiB"),
@@ -109,15 +111,16 @@ def _weights() -> Table:
 def _contexts(rows: list[dict[str, Any]], args: argparse.Namespace) -> Table:
     memories = list(args.memory_gb)
     by_key = {(row["memory_gb"], row["weights"], row["heads"]): row for row in rows}
+    each = f" in each of {args.batch} sequences" if args.batch > 1 else ""
     return Table(
-        f"Tokens that fit beside the weights, {args.reserve_gb:g} GB kept free",
+        f"Tokens that fit{each} beside the weights, {args.reserve_gb:g} GB kept free",
         ("weights", "heads", *(f"{memory:g} GB" for memory in memories)),
         [
             (
                 weight_format,
                 head_name(heads),
                 *(
-                    row["tokens"] if row["fits"] else None
+                    row["tokens_a_sequence"] if row["fits"] else None
                     for memory in memories
                     for row in [by_key[memory, weight_format, head_name(heads)]]
                 ),
@@ -125,8 +128,9 @@ def _contexts(rows: list[dict[str, Any]], args: argparse.Namespace) -> Table:
             for weight_format in WEIGHT_FORMATS
             for heads in _KV_HEADS
         ],
-        "FP16 cache, all sequences together; a dash: the weights alone do not fit. The model itself "
-        "was trained for 32,768 tokens at most.",
+        "FP16 cache. The weights are those of ChatGLM2-6B in every row, so that only the cache differs. "
+        "A dash: the weights and what is kept free do not fit. The model was trained for 32,768 tokens "
+        "at most.",
     )
 
 

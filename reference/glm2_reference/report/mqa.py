@@ -9,15 +9,18 @@ from typing import Any
 from glm2_reference.memory_systems import SYSTEMS, MemorySystem
 from glm2_reference.report.arguments import positive
 from glm2_reference.report.chatglm2 import (
+    CHATGLM2_6B,
     decode_flops,
     decode_weight_bytes,
     head_name,
     kv_bytes_per_token,
+    weight_bytes,
     with_kv_heads,
 )
 from glm2_reference.report.document import Chart, Report, Table
+from glm2_reference.report.kv import cache_table
 from glm2_reference.report.svg import Axis, Line, line_chart
-from glm2_reference.schedules.heads import FORWARD, HeadShape, trace
+from glm2_reference.schedules.heads import BACKWARD, FORWARD, HeadShape, Schedule, trace
 
 _KV_HEADS = (32, 8, 2, 1)
 
@@ -47,6 +50,9 @@ class Translator:
 
 def build(args: argparse.Namespace) -> Report:
     """Count bytes and FLOPs of decoding, and predict times from them."""
+    if len(args.batch) > 3:
+        msg = f"{len(args.batch)} batches make more lines than can be told apart; pass 3 at most"
+        raise ValueError(msg)
     rows = [
         _predict(system, kv_heads, batch, context)
         for system in SYSTEMS.values()
@@ -58,7 +64,7 @@ def build(args: argparse.Namespace) -> Report:
     return Report(
         title="Multi-query attention in decoding",
         question="How much does decoding gain when heads share keys and values?",
-        tables=[_theta(), _loops(), _decoding(rows), published],
+        tables=[cache_table(), _theta(), _loops(), _decoding(rows), published],
         charts=[_ratio_chart(args.batch)],
         data={
             "report": "mqa",
@@ -136,31 +142,41 @@ def _theta() -> Table:
 
 def _loops() -> Table:
     """Both loop orders, counted: sharing in the model saves nothing without sharing in the loop."""
-    rows: list[tuple[str, str, int, int]] = []
-    for kv_heads in (32, 2):
-        for share in (False, True):
-            shape = HeadShape(
-                batch=1, num_heads=32, num_kv_heads=kv_heads, seq_len_q=1, seq_len_kv=8192,
-                head_dim=128,
-            )  # fmt: skip
-            memory = trace(FORWARD["flash2"], shape, block_m=16, block_n=128, share_kv=share)
-            order = "one K/V tile for all heads of a group" if share else "each head by itself"
-            kv_bytes = sum(memory.read_bytes("hbm", name) for name in ("k", "v"))
-            rows.append((head_name(kv_heads), order, kv_bytes, memory.moved_bytes()))
+    cases = [
+        ("decoding at 8,192", "forward", "flash2", 1, 8192),
+        ("decoding at 8,192", "forward", "flash1", 1, 8192),
+        ("prefill of 1,024", "forward", "flash2", 1024, 1024),
+        ("prefill of 1,024", "forward", "flash1", 1024, 1024),
+        ("training on 1,024", "backward", "flash2", 1024, 1024),
+    ]
+    rows: list[tuple[str, str, str, int, int, float]] = []
+    for what, which, schedule, tokens, keys in cases:
+        shape = HeadShape(
+            batch=1, num_heads=32, num_kv_heads=2, seq_len_q=tokens, seq_len_kv=keys, head_dim=128
+        )
+        walk = (FORWARD if which == "forward" else BACKWARD)[schedule]
+        alone, shared = (_kv_bytes(walk, shape, share_kv=share) for share in (False, True))
+        rows.append((what, which, schedule, alone, shared, alone / shared))
     return Table(
-        "One layer's decoding step at 8,192 tokens, counted in both loop orders",
-        ("heads", "loop", "K and V, bytes", "all, bytes"),
+        "K and V read by one layer with 32 query heads on 2, in both loop orders, bytes",
+        ("what", "pass", "schedule", "each head by itself", "group together", "ratio"),
         rows,
-        "32 query heads, d 128, FP16. With shared K/V heads the loop must share the tile too: one head "
-        "after the other moves what multi-head attention moves.",
+        "d 128, tiles of 128 x 128, elements 2 B, no mask. Each head by itself moves what multi-head "
+        "attention moves: sharing in the model saves traffic only where the loop shares the tile. With "
+        "queries outside (flash2) a prefill gains nothing, for a tile of 128 rows is full either way.",
     )
+
+
+def _kv_bytes(walk: Schedule, shape: HeadShape, *, share_kv: bool) -> int:
+    memory = trace(walk, shape, block_m=128, block_n=128, share_kv=share_kv, limited=False)
+    return memory.read_bytes("hbm", "k") + memory.read_bytes("hbm", "v")
 
 
 def _predict(system: MemorySystem, kv_heads: int, batch: int, context: int) -> dict[str, Any]:
     """Bound one decoding step of ChatGLM2-6B by bytes over bandwidth and FLOPs over peak."""
-    config = with_kv_heads(kv_heads)
-    nbytes = decode_weight_bytes(config, "fp16") + batch * context * kv_bytes_per_token(config)
-    flops = batch * decode_flops(config, context)
+    cache_bytes = batch * context * kv_bytes_per_token(with_kv_heads(kv_heads))
+    nbytes = decode_weight_bytes(CHATGLM2_6B, "fp16") + cache_bytes
+    flops = batch * decode_flops(CHATGLM2_6B, context)
     memory_ms = nbytes / system.outermost.bandwidth_gbps / 1e6
     compute_ms = flops / system.matmul_gflops / 1e6
     return {
@@ -173,17 +189,19 @@ def _predict(system: MemorySystem, kv_heads: int, batch: int, context: int) -> d
         "memory_ms": memory_ms,
         "compute_ms": compute_ms,
         "step_ms": max(memory_ms, compute_ms),
+        "fits": weight_bytes(CHATGLM2_6B, "fp16") + cache_bytes <= system.outermost.capacity_bytes,
     }
 
 
 def _decoding(rows: list[dict[str, Any]]) -> Table:
     by_key = {(row["system"], row["batch"], row["context"], row["heads"]): row for row in rows}
     names = [head_name(heads) for heads in _KV_HEADS]
-    lines: list[list[str | int | float]] = []
+    lines: list[list[str | int | float | None]] = []
     for system, batch, context in dict.fromkeys(key[:3] for key in by_key):
-        steps = [by_key[system, batch, context, name]["step_ms"] for name in names]
-        moved = by_key[system, batch, context, "GQA-2"]["bytes"] / 1e9
-        lines.append([system, batch, context, *steps, moved, steps[0] / steps[2]])
+        found = [by_key[system, batch, context, name] for name in names]
+        steps = [row["step_ms"] if row["fits"] else None for row in found]
+        ratio = found[0]["step_ms"] / found[2]["step_ms"]
+        lines.append([system, batch, context, *steps, found[2]["bytes"] / 1e9, ratio])
     return Table(
         "Predicted decoding step of ChatGLM2-6B with other numbers of K/V heads, FP16",
         (
@@ -191,8 +209,10 @@ def _decoding(rows: list[dict[str, Any]]) -> Table:
             "MHA / GQA-2",
         ),
         lines,
-        "A bound: the larger of bytes over bandwidth and FLOPs over peak, on public peak figures "
-        "(memory_systems.py); nothing measured. ChatGLM2-6B has GQA-2.",
+        "A bound: the larger of bytes over bandwidth and FLOPs over peak (memory_systems.py: public "
+        "figures, the CPU's measured on one machine). The weights are those of ChatGLM2-6B, which has "
+        "GQA-2, in every column; only the cache differs. A dash: weights and cache exceed the machine's "
+        "memory; the ratio is what they would give.",
     )  # fmt: skip
 
 
@@ -217,9 +237,10 @@ def _published() -> Table:
         ],
         "Both publishers measured; the bounds only count bytes and FLOPs, and match neither. Shazeer's "
         "decoder (six layers, d 1024, h 8, batch 1024, source 128, target 64 on average, 2-byte "
-        "elements) gained more than its traffic shrank. ChatGLM2's figures are of ChatGLM-6B against "
+        "elements) gained more than its traffic shrank; its multi-query form has a wider MLP, which is "
+        "why a machine that FLOPs bound (cpu) would lose. ChatGLM2's figures are of ChatGLM-6B against "
         "ChatGLM2-6B at 2,000 characters: architecture and code changed too, and at batch 1 the "
-        "weights are nearly all of the traffic.",
+        "weights, the same in our bound, are nearly all of the traffic.",
     )
 
 
@@ -266,6 +287,6 @@ def _ratio_chart(batches: list[int]) -> Chart:
         line_chart(
             lines, Axis("context, tokens", log=True, ticks=contexts), Axis("MHA's time / its own")
         ),
-        "ChatGLM2-6B's shapes, FP16. At batch 1 and short contexts the weights are the traffic, and "
+        "ChatGLM2-6B's shapes and weights, FP16. At batch 1 and short contexts the weights are the traffic, and "
         "sharing K and V gains little; it gains with every token of context and every sequence.",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 import secrets
+import shutil
 from pathlib import Path
 
 from glm2_reference.report.document import Report, Table, show
@@ -67,18 +68,31 @@ def to_svg(report: Report) -> str:
 def write_whole(path: Path, text: str) -> None:
     """Write a file under a temporary name, then rename it: never half a file.
 
+    A link stays one, and what it points at is written; a device or a pipe is written to.
+
     Raises
     ------
     ValueError
         If it cannot be written; the message names the file and the reason.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    if not path.name:
+        msg = f"cannot write {str(path)!r}: it has no file name; name a file"
+        raise ValueError(msg)
+    temporary = None
     try:
+        target = path.resolve()
+        if target.exists() and not target.is_file() and not target.is_dir():
+            target.write_text(text, encoding="utf-8")
+            return
+        temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
         temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        if target.is_file():
+            shutil.copymode(target, temporary)
+        temporary.replace(target)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        msg = f"cannot write {path}: {error.strerror}; name a file in a folder that is there"
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        msg = f"cannot write {path}: {error.strerror}; name a file in a folder that can be written"
         raise ValueError(msg) from error
 
 

@@ -11,13 +11,14 @@ import numpy as np
 from glm2_reference.attention import attention
 from glm2_reference.memory import Memory
 from glm2_reference.memory_systems import A100, Level, MemorySystem
-from glm2_reference.report.arguments import check_tiles, positive
+from glm2_reference.report.arguments import check_steps, positive, whole
 from glm2_reference.report.document import Chart, Report, Table
 from glm2_reference.report.svg import Axis, Line, bar_chart, line_chart
 from glm2_reference.schedules.heads import FORWARD, run_forward
 from glm2_reference.schedules.problem import Convention
 
 _MOST_TILES = 256  # more cannot be read
+_MOST_NUMBERS = 2**20  # of a matrix
 _NAMES = {
     "standard": "standard attention",
     "flash1": "FlashAttention, keys outside",
@@ -34,12 +35,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--element-bytes", type=positive, default=2, help="width of everything")
     parser.add_argument("--causal", action="store_true", help="skip tiles above the diagonal")
     parser.add_argument("--sram-bytes", type=positive, default=1024, help="fast memory to fit in")
-    parser.add_argument("--seed", type=int, default=0, help="of the random q, k and v")
+    parser.add_argument("--seed", type=whole, default=0, help="of the random q, k and v")
 
 
 def build(args: argparse.Namespace) -> Report:
     """Walk the schedules on random numbers, and check what they give."""
-    check_tiles(args.seq_len, args.seq_len, args.block_m, args.block_n, most=_MOST_TILES)
+    check_steps(
+        -(-args.seq_len // args.block_m) * -(-args.seq_len // args.block_n), most=_MOST_TILES
+    )
+    if args.seq_len * max(args.seq_len, args.head_dim) > _MOST_NUMBERS:
+        msg = f"seq_len {args.seq_len} and head_dim {args.head_dim} are more than an example; lower them"
+        raise ValueError(msg)
     runs = {name: _walk(name, args) for name in FORWARD}
     error = max(run.error for run in runs.values())
     return Report(
@@ -143,7 +149,8 @@ def _nine_steps(run: _Run) -> Table:
         "Standard attention, nine steps",
         ("step", "what", "bytes read", "bytes written", "FLOPs"),
         rows,
-        "Algorithm 0 of Dao et al. 2022; FLOPs are those of the matrix products.",
+        "Algorithm 0 of Dao et al. 2022; FLOPs are those of the matrix products. No row statistics are "
+        "kept, and there are no initial writes.",
     )
 
 
@@ -155,6 +162,7 @@ def _loop(name: str, run: _Run) -> Table:
             (number, step["kind"], step["what"], step["bytes"] or None, step["sram_bytes"])
             for number, step in enumerate(run.steps, start=1)
         ],
+        "Row statistics as wide as elements, initial writes not counted.",
     )
 
 

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from glm2_reference.report.document import show
+
 WIDTH, HEIGHT = 900, 520
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 _DASHES = ("", "12 6", "4 5", "14 5 4 5", "8 4", "2 3")
@@ -55,7 +57,19 @@ def line_chart(lines: Sequence[Line], x_axis: Axis, y_axis: Axis, *, filled: boo
     Returns
     -------
     svg : str
+
+    Raises
+    ------
+    ValueError
+        If there is no point, one is not finite, or there are more lines than colours.
     """
+    points_in_all = [value for line in lines for value in (*line.x, *line.y)]
+    if not points_in_all or not all(map(math.isfinite, points_in_all)):
+        msg = "there is nothing to draw, or not a number; pass finite points"
+        raise ValueError(msg)
+    if len(lines) > len(COLOURS):
+        msg = f"{len(lines)} lines cannot be told apart; at most {len(COLOURS)} are drawn"
+        raise ValueError(msg)
     legend = _place_legend([line.name for line in lines])
     top = _TOP + (legend[-1][1] + _LINE if legend else 0)  # the legend stands above the plot
     xs = _Scale(x_axis, [x for line in lines for x in line.x], _LEFT, WIDTH - _RIGHT)
@@ -103,7 +117,7 @@ def bar_chart(names: Sequence[str], values: Sequence[float], axis: Axis) -> str:
         parts.append(
             f'<rect x="{left}" y="{y}" width="{width:.1f}" height="{row - 14}" fill="{colour}"/>'
             + _text(left - 12, y + 23, name, anchor="end")
-            + _text(left + width + 10, y + 23, f"{value:,.4g}")
+            + _text(left + width + 10, y + 23, show(value))
         )
     parts.append(_text((left + WIDTH) / 2, height - 22, axis.label, anchor="middle"))
     return _document("".join(parts), WIDTH, height)

@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
+from glm2_reference.checks import BoolArray
 from glm2_reference.schedules.problem import Problem
+from glm2_reference.schedules.split_kv import PART_BYTES
 
 
 def standard_forward_bytes(p: Problem) -> int:
@@ -52,6 +56,28 @@ def flash2_backward_bytes(p: Problem) -> int:
     moved = c.element_bytes * (2 * m * d + 4 * n * d + passes * 4 * m * d)
     moved += c.stat_bytes * (m + passes * 2 * m)
     return moved + (c.element_bytes * m * d if c.init_writes else 0)
+
+
+def split_kv_forward_bytes(p: Problem, parts: int) -> int:
+    """``T_r 2 n d + P M d + M d + M`` elements, and ``2 P M (d + 2)`` floats, for P parts.
+
+    Parts are whole tiles: ask `glm2_reference.schedules.split_kv.cut_keys` how many there are.
+    """
+    m, n, d, c = p.rows, p.seq_len_kv, p.head_dim, p.convention
+    moved = c.element_bytes * (len(p.row_blocks) * 2 * n * d + (parts + 1) * m * d)
+    return moved + c.stat_bytes * m + 2 * PART_BYTES * parts * m * (d + 2)
+
+
+def block_sparse_forward_bytes(p: Problem, block_mask: BoolArray) -> int:
+    """``2 d`` elements a key of a tile column that is walked, ``3 d + 4`` a row of a tile."""
+    d, c = p.head_dim, p.convention
+    rows = np.array([part.stop - part.start for part in p.row_blocks])
+    keys = np.array([part.stop - part.start for part in p.key_blocks])
+    walked = int((block_mask * rows[:, None]).sum())
+    moved = c.element_bytes * 2 * d * int(keys[block_mask.any(axis=0)].sum())
+    moved += walked * (c.element_bytes * 3 * d + c.stat_bytes * 4)
+    initial = c.element_bytes * p.rows * d + c.stat_bytes * 2 * p.rows
+    return moved + (initial if c.init_writes else 0)
 
 
 FORWARD_BYTES: dict[str, Callable[[Problem], int]] = {

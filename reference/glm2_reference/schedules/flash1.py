@@ -32,10 +32,21 @@ def block_sizes(head_dim: int, fast_bytes: int, element_bytes: int) -> tuple[int
     -------
     block_m, block_n : int
 
+    Raises
+    ------
+    ValueError
+        If fast memory does not hold one element.
+
     References
     ----------
     Dao et al. 2022, algorithm 1, line 1.
     """
+    if head_dim < 1 or element_bytes < 1 or fast_bytes < element_bytes:
+        msg = (
+            f"head_dim is {head_dim}, fast memory {fast_bytes} bytes and an element {element_bytes}; "
+            "expected dims, and room for an element"
+        )
+        raise ValueError(msg)
     block_n = -(-(fast_bytes // element_bytes) // (4 * head_dim))
     return min(block_n, head_dim), block_n
 

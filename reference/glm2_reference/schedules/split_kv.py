@@ -21,7 +21,7 @@ def split_kv_forward(memory: Memory, problem: Problem, arrays: Arrays, *, splits
     """Walk split-KV decoding: every part of the keys by itself, then one pass that combines them.
 
     Each part reads Q, its K and V, and writes acc, m and l; combining reads those:
-    ``2 n d + P M d`` elements, ``2 P M (d + 2)`` floats, and o and lse once, for P parts.
+    ``T_r 2 n d + P M d + M d + M`` elements and ``2 P M (d + 2)`` floats, for P parts.
 
     Parameters
     ----------
