@@ -16,6 +16,7 @@ namespace ascend_ops {
 Status FlashAttention(const FlashAttentionArgs& args) {
     CoreLimits limits;
     limits.numCores = ascend_twin::NumThreads();
+    limits.overlap = false;
     FlashAttentionTilingData tiling;
     const Status tiled = ComputeFlashAttentionTiling(args, limits, &tiling);
     if (!tiled.ok()) return tiled;

@@ -92,7 +92,7 @@ void ExpectFits(const FlashAttentionTilingData& t, uint32_t bytes, const CoreLim
     EXPECT_LE(2 * t.blockM * t.l0BlockN * 4, limits.l0cBytes);
     const uint32_t rows = t.blockM / 2, cols = std::max(t.blockN, d);
     const uint32_t ub = 4 * rows * d + (4 + bytes) * t.vecRows * cols + 4 * t.vecRows * (64 + 8) +
-                        4 * rows * (1 + 3 * kTaskSlots);
+                        4 * rows * (1 + 3 * t.taskSlots);
     EXPECT_LE(ub, limits.ubBytes);
 }
 
@@ -134,9 +134,9 @@ TEST(FlashAttentionTiling, WorkspaceSlotsDoNotOverlap) {
         ASSERT_TRUE(ComputeFlashAttentionTiling(args, {}, &t).ok());
         const uint64_t bytes = SizeOf(type), rows = t.blockM;
         EXPECT_GE(t.workspaceS, t.workspaceQ + rows * t.headDim * bytes);
-        EXPECT_GE(t.workspaceP, t.workspaceS + kTaskSlots * rows * t.blockN * 4);
-        EXPECT_GE(t.workspaceO, t.workspaceP + kTaskSlots * rows * t.blockN * bytes);
-        EXPECT_GE(t.workspaceBytes, t.workspaceO + kTaskSlots * rows * t.headDim * 4);
+        EXPECT_GE(t.workspaceP, t.workspaceS + t.taskSlots * rows * t.blockN * 4);
+        EXPECT_GE(t.workspaceO, t.workspaceP + t.taskSlots * rows * t.blockN * bytes);
+        EXPECT_GE(t.workspaceBytes, t.workspaceO + t.taskSlots * rows * t.headDim * 4);
         for (const uint64_t at : {t.workspaceS, t.workspaceP, t.workspaceO, t.workspaceBytes}) {
             EXPECT_EQ(at % 512, 0u);
         }

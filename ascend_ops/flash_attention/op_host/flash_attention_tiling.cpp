@@ -50,7 +50,7 @@ uint32_t UbBytes(const FlashAttentionTilingData& t, uint32_t cacheBytes) {
     const uint32_t rows = t.blockM / 2;
     const uint32_t pass = t.vecRows * std::max(t.blockN, t.headDim);
     return rows * t.headDim * 4 + pass * 4 + pass * cacheBytes + t.vecRows * 64 * 4 +
-           t.vecRows * 8 * 4 + (1 + 3 * kTaskSlots) * rows * 4;
+           t.vecRows * 8 * 4 + (1 + 3 * t.taskSlots) * rows * 4;
 }
 
 // Bytes of L1 that an AIC takes: Q, and two buffers each of K, V and P.
@@ -71,9 +71,9 @@ void LayOutWorkspace(FlashAttentionTilingData* t, uint32_t cacheBytes) {
     const uint64_t rows = t->blockM;
     t->workspaceQ = 0;
     t->workspaceS = align(t->workspaceQ + rows * t->headDim * cacheBytes);
-    t->workspaceP = align(t->workspaceS + kTaskSlots * rows * t->blockN * 4);
-    t->workspaceO = align(t->workspaceP + kTaskSlots * rows * t->blockN * cacheBytes);
-    t->workspaceBytes = align(t->workspaceO + kTaskSlots * rows * t->headDim * 4);
+    t->workspaceP = align(t->workspaceS + t->taskSlots * rows * t->blockN * 4);
+    t->workspaceO = align(t->workspaceP + t->taskSlots * rows * t->blockN * cacheBytes);
+    t->workspaceBytes = align(t->workspaceO + t->taskSlots * rows * t->headDim * 4);
 }
 
 // Q tiles of all sequences and groups: no more cores than that have work.
@@ -123,6 +123,7 @@ Status ComputeFlashAttentionTiling(const FlashAttentionArgs& args, const CoreLim
     t.tokensPerBlock = std::max(1u, kRowsWanted / t.groupSize);
     t.blockM = AlignTo(t.tokensPerBlock * t.groupSize, 16);
     t.vecRows = kVecRows;
+    t.taskSlots = limits.overlap ? kMaxTaskSlots : 1;
     t.l0BlockK = cacheBytes == 2 ? 128 : 64;
     t.l0BlockN = 128;
     for (t.blockN = 256; t.blockN >= 64; t.blockN /= 2) {

@@ -1,7 +1,8 @@
 // FlashAttention on one core: AIC and its two AIVs work off the same stream of tasks.
 //
 // AIC for task t: C1(t) = Q K^T, then C2(t-2) = P V. AIV for task t: V1(t) = softmax, then
-// V2(t-2) = accumulate. AIC is two tasks ahead, so three workspace slots a core are enough:
+// V2(t-2) = accumulate. AIC is two tasks ahead, so three workspace slots a core are enough (with one
+// slot, where AIC and AIV take turns, read t-2 as t and t+3 as t+1):
 // - S(t+3) is written after AIC waited for P(t), which AIV set after it had read S(t);
 // - P(t+3) is written after AIV waited for S(t+3), whose Fixpipe follows C2(t) in program order;
 // - O(t+3) is written after AIC waited for P(t+3), which AIV set after V2(t) had read O(t). An AIV
@@ -41,6 +42,7 @@ class FlashAttentionKernel {
         if ASCEND_IS_AIV {
             core /= 2;
         }
+        taskSlots_ = tiling->taskSlots;
         GM_ADDR workspace = gm.workspace + core * tiling->workspaceBytes;
         stream_.Init(tiling, (__gm__ int32_t*)gm.cuSeqlensQ, (__gm__ int32_t*)gm.seqLenKv,
                      (__gm__ int32_t*)gm.prefixLen, core);
@@ -74,17 +76,18 @@ class FlashAttentionKernel {
     // Stage one of task t, then stage two of task t - 2; at the end stage two of the last two.
     template <typename Side>
     __aicore__ inline void Pipeline(Side& side) {
-        AttentionTask ring[kTaskSlots];
+        AttentionTask ring[kMaxTaskSlots];
         uint32_t opened = 0;
         uint32_t closed = 0;
-        while (stream_.Next(&ring[opened % kTaskSlots])) {
-            side.StageOne(ring[opened % kTaskSlots]);
+        while (stream_.Next(&ring[opened % kMaxTaskSlots])) {
+            side.StageOne(ring[opened % kMaxTaskSlots]);
             ++opened;
-            if (opened - closed == kTaskSlots) side.StageTwo(ring[closed++ % kTaskSlots]);
+            if (opened - closed == taskSlots_) side.StageTwo(ring[closed++ % kMaxTaskSlots]);
         }
-        while (closed < opened) side.StageTwo(ring[closed++ % kTaskSlots]);
+        while (closed < opened) side.StageTwo(ring[closed++ % kMaxTaskSlots]);
     }
 
+    uint32_t taskSlots_ = kMaxTaskSlots;
     TaskStream stream_;
     Cube cube_;
     Vector vector_;

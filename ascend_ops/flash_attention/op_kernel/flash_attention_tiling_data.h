@@ -6,8 +6,8 @@
 
 namespace ascend_ops {
 
-// Slots of S, P and O in the workspace: AIC runs two tasks ahead of AIV.
-constexpr uint32_t kTaskSlots = 3;
+// Most slots of S, P and O in the workspace: AIC runs two tasks ahead of AIV where both run at once.
+constexpr uint32_t kMaxTaskSlots = 3;
 
 // Tiling keys: the element types of (q and o, K/V cache).
 constexpr uint64_t kKeyHalfHalf = 0;
@@ -36,7 +36,8 @@ struct FlashAttentionTilingData {
     uint32_t l0BlockK;        // depth of one Mmad
     uint32_t l0BlockN;        // columns of one Mmad
     uint32_t vecRows;         // rows of one vector pass
-    // Workspace of one core, bytes from its start; S, P and O have kTaskSlots slots each.
+    uint32_t taskSlots;       // tasks in flight: kMaxTaskSlots, or 1 where AIC and AIV take turns
+    // Workspace of one core, bytes from its start; S, P and O have taskSlots slots each.
     uint64_t workspaceQ;
     uint64_t workspaceS;
     uint64_t workspaceP;

@@ -35,7 +35,7 @@ class FlashAttentionVector {
         foldUb_ = Take<float>(tiling->vecRows * kFloatsPerRepeat);
         blocksUb_ = Take<float>(tiling->vecRows * kFloatsPerBlock);
         newMaxUb_ = Take<float>(rows);
-        for (uint32_t i = 0; i < kTaskSlots; ++i) {
+        for (uint32_t i = 0; i < tiling->taskSlots; ++i) {
             rowMaxUb_[i] = Take<float>(rows);
             rowSumUb_[i] = Take<float>(rows);
             alphaUb_[i] = Take<float>(rows);
@@ -110,13 +110,13 @@ class FlashAttentionVector {
         const uint32_t half = MinOf(firstHalf, task.rows);
         rowBegin_ = AscendC::GetSubBlockIdx() == 0 ? 0 : half;
         rows_ = AscendC::GetSubBlockIdx() == 0 ? half : task.rows - half;
-        state_ = task.item % kTaskSlots;
+        state_ = task.item % tiling_->taskSlots;
     }
 
     __aicore__ inline void StartRows(const AttentionTask& task) {
-        AscendC::Duplicate<float>(rowMaxUb_[task.item % kTaskSlots], kLowestMax,
+        AscendC::Duplicate<float>(rowMaxUb_[task.item % tiling_->taskSlots], kLowestMax,
                                   tiling_->blockM / 2);
-        AscendC::Duplicate<float>(rowSumUb_[task.item % kTaskSlots], 0.0f, tiling_->blockM / 2);
+        AscendC::Duplicate<float>(rowSumUb_[task.item % tiling_->taskSlots], 0.0f, tiling_->blockM / 2);
         AscendC::PipeBarrier<PIPE_V>();
     }
 
@@ -152,7 +152,7 @@ class FlashAttentionVector {
 
     __aicore__ inline void SoftmaxPass(const AttentionTask& task, uint32_t row, uint32_t count) {
         const uint32_t cols = AlignUp(task.kvRows, kFloatsPerRepeat);
-        const uint64_t slot = task.index % kTaskSlots * (tiling_->blockM * tiling_->blockN) +
+        const uint64_t slot = task.index % tiling_->taskSlots * (tiling_->blockM * tiling_->blockN) +
                               (rowBegin_ + row) * cols;
         // GM scores[row : row + count, :] -> UB tile
         AscendC::WaitFlag<AscendC::HardEvent::V_MTE2>(kEventTile);
@@ -234,7 +234,7 @@ class FlashAttentionVector {
     __aicore__ inline void UpdateMax(const AttentionTask& task, uint32_t row, uint32_t count,
                                      uint32_t cols) {
         const AscendC::LocalTensor<float> rowMax = rowMaxUb_[state_][row];
-        const AscendC::LocalTensor<float> alpha = alphaUb_[task.index % kTaskSlots][row];
+        const AscendC::LocalTensor<float> alpha = alphaUb_[task.index % tiling_->taskSlots][row];
         const AscendC::LocalTensor<float> newMax = newMaxUb_[row];
         RowMax(newMax, tileUb_, foldUb_, count, cols);
         AscendC::Max(newMax, newMax, rowMax, count);
@@ -252,7 +252,7 @@ class FlashAttentionVector {
                                      uint32_t count, uint32_t cols) {
         const AscendC::LocalTensor<float> rowSum = rowSumUb_[state_][row];
         RowSum(newMaxUb_[row], tile, foldUb_, count, cols);
-        AscendC::Mul(rowSum, rowSum, alphaUb_[task.index % kTaskSlots][row], count);
+        AscendC::Mul(rowSum, rowSum, alphaUb_[task.index % tiling_->taskSlots][row], count);
         AscendC::PipeBarrier<PIPE_V>();
         AscendC::Add(rowSum, rowSum, newMaxUb_[row], count);
         AscendC::PipeBarrier<PIPE_V>();
@@ -262,12 +262,12 @@ class FlashAttentionVector {
         const uint32_t d = tiling_->headDim;
         const AscendC::LocalTensor<float> acc = accUb_[row * d];
         // GM output[row : row + count, :] -> UB tile
-        const uint64_t slot = task.index % kTaskSlots * (tiling_->blockM * d);
+        const uint64_t slot = task.index % tiling_->taskSlots * (tiling_->blockM * d);
         AscendC::WaitFlag<AscendC::HardEvent::V_MTE2>(kEventTile);
         AscendC::DataCopy(tileUb_, output_[slot + (rowBegin_ + row) * d], count * d);
         AscendC::SetFlag<AscendC::HardEvent::MTE2_V>(kEventTile);
         if (!task.first) {
-            SpreadRows(blocksUb_, alphaUb_[task.index % kTaskSlots][row], count);
+            SpreadRows(blocksUb_, alphaUb_[task.index % tiling_->taskSlots][row], count);
             MulRows(acc, blocksUb_, count, d);
         }
         AscendC::WaitFlag<AscendC::HardEvent::MTE2_V>(kEventTile);
@@ -374,9 +374,9 @@ class FlashAttentionVector {
     AscendC::LocalTensor<float> blocksUb_;  // (vecRows, 8)
     AscendC::LocalTensor<float> newMaxUb_;  // (rows)
     // Running state of the items in flight, and alpha of the tasks in flight.
-    AscendC::LocalTensor<float> rowMaxUb_[kTaskSlots];
-    AscendC::LocalTensor<float> rowSumUb_[kTaskSlots];
-    AscendC::LocalTensor<float> alphaUb_[kTaskSlots];
+    AscendC::LocalTensor<float> rowMaxUb_[kMaxTaskSlots];
+    AscendC::LocalTensor<float> rowSumUb_[kMaxTaskSlots];
+    AscendC::LocalTensor<float> alphaUb_[kMaxTaskSlots];
     uint32_t ubBytes_ = 0;
     uint32_t rowBegin_ = 0;
     uint32_t rows_ = 0;

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "ascend_twin/cube.h"
+#include "ascend_twin/product.h"
 #include "simd.h"
 
 namespace ascend_twin {
@@ -22,13 +22,13 @@ struct PanelShape {
 };
 
 // k that one chain of float32 additions covers. Float operands keep 24 bits, so there the rounding
-// of long chains shows: they are cut at 16. Under half operands, with 11 bits, it does not.
-constexpr uint32_t ChainLength(uint32_t fractalK) { return fractalK == 8 ? 16 : 0xffffffffu; }
+// of long chains shows: they are cut at 32. Under half operands, with 11 bits, it does not.
+constexpr uint32_t ChainLength(uint32_t fractalK) { return fractalK == 8 ? 32 : 0xffffffffu; }
 
-// c (rows, 16 * fractals), row pitch 16, column fractals cStep apart; a points at row 0 of the tile
-// inside its row fractal, whose k fractals follow one another.
+// c (rows, 16 * fractals); a points at row 0 of the tile inside its row fractal, whose k fractals
+// follow one another.
 template <uint32_t rows, uint32_t fractals>
-void Tile(float* c, uint32_t cStep, const float* a, const float* b, const PanelShape& shape,
+void Tile(const ProductTarget& c, const float* a, const float* b, const PanelShape& shape,
           bool accumulate) {
     constexpr uint32_t vectors = fractals * kVectorsPerFractal;
     const uint32_t bFractal = kCols * shape.fractalK;
@@ -55,7 +55,8 @@ void Tile(float* c, uint32_t cStep, const float* a, const float* b, const PanelS
         const bool join = accumulate || begin > 0;
         for (uint32_t r = 0; r < rows; ++r) {
             for (uint32_t v = 0; v < vectors; ++v) {
-                float* to = c + (v / kVectorsPerFractal) * cStep + r * kCols +
+                float* to = c.data + (v / kVectorsPerFractal) * c.colFractalStep +
+                            static_cast<uint64_t>(r) * c.rowPitch +
                             (v % kVectorsPerFractal) * kLanes;
                 Store(to, join ? Load(to) + acc[r][v] : acc[r][v]);
             }
@@ -65,56 +66,67 @@ void Tile(float* c, uint32_t cStep, const float* a, const float* b, const PanelS
 }
 
 template <uint32_t fractals>
-void TileOfRows(uint32_t rows, float* c, uint32_t cStep, const float* a, const float* b,
+void TileOfRows(uint32_t rows, const ProductTarget& c, const float* a, const float* b,
                 const PanelShape& shape, bool accumulate) {
     switch (rows) {
         case 1:
-            return Tile<1, fractals>(c, cStep, a, b, shape, accumulate);
+            return Tile<1, fractals>(c, a, b, shape, accumulate);
         case 2:
-            return Tile<2, fractals>(c, cStep, a, b, shape, accumulate);
+            return Tile<2, fractals>(c, a, b, shape, accumulate);
         case 3:
-            return Tile<3, fractals>(c, cStep, a, b, shape, accumulate);
+            return Tile<3, fractals>(c, a, b, shape, accumulate);
         case 4:
-            return Tile<4, fractals>(c, cStep, a, b, shape, accumulate);
+            return Tile<4, fractals>(c, a, b, shape, accumulate);
         case 5:
-            return Tile<5, fractals>(c, cStep, a, b, shape, accumulate);
+            return Tile<5, fractals>(c, a, b, shape, accumulate);
         case 6:
-            return Tile<6, fractals>(c, cStep, a, b, shape, accumulate);
+            return Tile<6, fractals>(c, a, b, shape, accumulate);
         case 7:
-            return Tile<7, fractals>(c, cStep, a, b, shape, accumulate);
+            return Tile<7, fractals>(c, a, b, shape, accumulate);
         default:
-            return Tile<8, fractals>(c, cStep, a, b, shape, accumulate);
+            return Tile<8, fractals>(c, a, b, shape, accumulate);
+    }
+}
+
+// All parts of rows [done, done + rows) of one row fractal, and of one or two column fractals.
+void SumParts(const ProductTarget& c, const ProductPart* parts, uint32_t numParts, uint32_t row,
+              uint32_t done, uint32_t rows, uint32_t col, uint32_t fractals, uint32_t colFractals,
+              uint32_t fractalK, bool accumulate) {
+    for (uint32_t i = 0; i < numParts; ++i) {
+        const ProductPart& part = parts[i];
+        const uint32_t depthFractals = (part.k + fractalK - 1) / fractalK;
+        const PanelShape shape = {part.k, fractalK, colFractals * kCols * fractalK};
+        const float* a = part.a + (row * depthFractals * kCols + done) * fractalK;
+        const float* b = part.b + col * kCols * fractalK;
+        if (kMaxFractals == 2 && fractals == 2) {
+            TileOfRows<kMaxFractals>(rows, c, a, b, shape, accumulate || i > 0);
+        } else {
+            TileOfRows<1>(rows, c, a, b, shape, accumulate || i > 0);
+        }
     }
 }
 
 }  // namespace
 
-void MatMulPanels(float* c, const float* a, const float* b, uint32_t m, uint32_t n, uint32_t k,
-                  uint32_t fractalK, bool accumulate) {
+void MatMulPanels(const ProductTarget& target, const ProductPart* parts, uint32_t numParts,
+                  uint32_t m, uint32_t n, uint32_t fractalK, bool accumulate) {
     const uint32_t rowFractals = (m + kCols - 1) / kCols;
     const uint32_t colFractals = (n + kCols - 1) / kCols;
-    const uint32_t depthFractals = (k + fractalK - 1) / fractalK;
-    const PanelShape shape = {k, fractalK, colFractals * kCols * fractalK};
-    const uint32_t cStep = rowFractals * kCols * kCols;
     for (uint32_t col = 0; col < colFractals; col += kMaxFractals) {
         const uint32_t fractals = std::min(kMaxFractals, colFractals - col);
-        const float* bCol = b + col * kCols * fractalK;
         for (uint32_t row = 0; row < rowFractals; ++row) {
             const uint32_t rows = std::min(kCols, m - row * kCols);
-            const float* aRow = a + row * depthFractals * kCols * fractalK;
-            float* cTile = c + col * cStep + row * kCols * kCols;
             const uint32_t passes = (rows + kMaxRows - 1) / kMaxRows;
             uint32_t done = 0;
             for (uint32_t pass = 0; pass < passes; ++pass) {
                 // 16 rows go as 6 + 5 + 5, not 6 + 6 + 4: equal passes keep the FMA units busy.
                 const uint32_t live = (rows - done + passes - pass - 1) / (passes - pass);
-                const float* aTile = aRow + done * fractalK;
-                float* cRows = cTile + done * kCols;
-                if (kMaxFractals == 2 && fractals == 2) {
-                    TileOfRows<kMaxFractals>(live, cRows, cStep, aTile, bCol, shape, accumulate);
-                } else {
-                    TileOfRows<1>(live, cRows, cStep, aTile, bCol, shape, accumulate);
-                }
+                ProductTarget c = target;
+                c.data += static_cast<uint64_t>(row) * target.rowFractalStep +
+                          static_cast<uint64_t>(col) * target.colFractalStep +
+                          static_cast<uint64_t>(done) * target.rowPitch;
+                SumParts(c, parts, numParts, row, done, live, col, fractals, colFractals, fractalK,
+                         accumulate);
                 done += live;
             }
         }

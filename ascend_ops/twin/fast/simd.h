@@ -32,7 +32,8 @@ inline Vector Load(const float* from) {
 
 inline void Store(float* to, Vector value) { std::memcpy(to, &value, sizeof(value)); }
 
-inline Vector Broadcast(float value) { return Vector{} + value; }
+// Subtracting 0 is nothing; adding it would turn -0 into 0, and cost an addition.
+inline Vector Broadcast(float value) { return value - Vector{}; }
 
 }  // namespace ascend_twin
 

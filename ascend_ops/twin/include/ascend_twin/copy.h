@@ -2,11 +2,13 @@
 #ifndef ASCEND_TWIN_COPY_H_
 #define ASCEND_TWIN_COPY_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
 
 #include "ascend_twin/params.h"
+#include "ascend_twin/product.h"
 #include "ascend_twin/tensor.h"
 
 namespace ascend_twin {
@@ -100,19 +102,31 @@ inline void DataCopy(const LocalTensor<T>& dst, const GlobalTensor<T>& src,
     constexpr uint32_t cols = ascend_twin::kFractalCols<T>;
     const uint32_t wholeBlocks = params.dValue / cols;
     const uint32_t tail = params.dValue % cols;
+    const uint32_t step = params.dstNzC0Stride * cols;
+    const uint32_t rowStep = params.dstNzNStride * cols;
     for (uint32_t nd = 0; nd < params.ndNum; ++nd) {
         T* matrix = dst.Data() + nd * params.dstNzMatrixStride;
         const T* source = src.GetPhyAddr() + static_cast<uint64_t>(nd) * params.srcNdMatrixStride;
-        for (uint32_t row = 0; row < params.nValue; ++row) {
-            T* to = matrix + row * params.dstNzNStride * cols;
-            const T* from = source + static_cast<uint64_t>(row) * params.srcDValue;
-            const uint32_t step = params.dstNzC0Stride * cols;
+        // A fractal at a time: the blocks of one row lie a power of two apart, and would share a
+        // cache set.
+        for (uint32_t first = 0; first < params.nValue; first += ascend_twin::kFractalRows) {
+            const uint32_t rows =
+                std::min<uint32_t>(ascend_twin::kFractalRows, params.nValue - first);
+            T* to = matrix + first * rowStep;
+            const T* from = source + static_cast<uint64_t>(first) * params.srcDValue;
             for (uint32_t block = 0; block < wholeBlocks; ++block) {
-                std::memcpy(to + block * step, from + block * cols, ascend_twin::kBlockBytes);
+                for (uint32_t row = 0; row < rows; ++row) {
+                    std::memcpy(to + block * step + row * rowStep,
+                                from + static_cast<uint64_t>(row) * params.srcDValue + block * cols,
+                                ascend_twin::kBlockBytes);
+                }
             }
-            if (tail != 0) {
-                std::memset(to + wholeBlocks * step, 0, ascend_twin::kBlockBytes);
-                std::memcpy(to + wholeBlocks * step, from + wholeBlocks * cols, tail * sizeof(T));
+            for (uint32_t row = 0; tail != 0 && row < rows; ++row) {
+                T* block = to + wholeBlocks * step + row * rowStep;
+                std::memset(block, 0, ascend_twin::kBlockBytes);
+                std::memcpy(block,
+                            from + static_cast<uint64_t>(row) * params.srcDValue + wholeBlocks * cols,
+                            tail * sizeof(T));
             }
         }
     }
@@ -124,6 +138,8 @@ template <typename T>
 inline void LoadData(const LocalTensor<T>& dst, const LocalTensor<T>& src,
                      const LoadData2DParams& params) {
     constexpr uint32_t elems = ascend_twin::kFractalBytes / sizeof(T);
+    const uint32_t panels = params.repeatTimes * (1 + params.dstGap) * elems;
+    ascend_twin::KeepOperands(dst.Panel(), dst.Panel() + panels);
     const bool turn = (dst.GetPosition() == TPosition::B2) != params.ifTranspose;
     for (uint32_t repeat = 0; repeat < params.repeatTimes; ++repeat) {
         const T* fractal = src.Data() + (params.startIndex + repeat * params.srcStride) * elems;
@@ -144,15 +160,26 @@ inline void LoadDataWithTranspose(const LocalTensor<T>& dst, const LocalTensor<T
     static_assert(std::is_same_v<T, float>, "the twin's LoadDataWithTranspose serves float");
     constexpr uint32_t elems = ascend_twin::kFractalBytes / sizeof(T);
     const bool toB = dst.GetPosition() == TPosition::B2;
+    const uint32_t panels =
+        (params.repeatTimes * (1 + params.dstGap) + 1 + params.dstFracGap) * elems;
+    ascend_twin::KeepOperands(dst.Panel(), dst.Panel() + panels);
     for (uint32_t repeat = 0; repeat < params.repeatTimes; ++repeat) {
         const T* square = src.Data() + (params.startIndex + repeat * params.srcStride) * 2 * elems;
         float* first = dst.Panel() + repeat * (1 + params.dstGap) * elems;
         float* second = first + (1 + params.dstFracGap) * elems;
+        if (toB) {  // n is innermost there, as it is in the source
+            for (uint32_t r = 0; r < 16; ++r) {
+                float* row = (r < 8 ? first : second) + r % 8 * 16;
+                std::memcpy(row, square + r * 8, ascend_twin::kBlockBytes);
+                std::memcpy(row + 8, square + elems + r * 8, ascend_twin::kBlockBytes);
+            }
+            continue;
+        }
         for (uint32_t r = 0; r < 16; ++r) {
             float* panel = r < 8 ? first : second;
             for (uint32_t c = 0; c < 16; ++c) {
                 const float value = square[(c / 8) * elems + r * 8 + c % 8];
-                panel[toB ? (r % 8) * 16 + c : c * 8 + r % 8] = value;
+                panel[c * 8 + r % 8] = value;
             }
         }
     }
@@ -165,15 +192,8 @@ inline void Fixpipe(const GlobalTensor<T>& dst, const LocalTensor<U>& src,
     static_assert(config.format == CO2Layout::ROW_MAJOR, "the twin's Fixpipe serves CFG_ROW_MAJOR");
     static_assert(std::is_same_v<T, float> && std::is_same_v<U, float>,
                   "the twin's Fixpipe serves float to float");
-    constexpr uint32_t cols = 16;
-    for (uint32_t row = 0; row < params.mSize; ++row) {
-        float* to = dst.GetPhyAddr() + static_cast<uint64_t>(row) * params.dstStride;
-        const float* from = src.Data() + row * cols;
-        for (uint32_t col = 0; col < params.nSize; col += cols) {
-            std::memcpy(to + col, from + (col / cols) * params.srcStride * cols,
-                        cols * sizeof(float));
-        }
-    }
+    ascend_twin::StoreProduct(dst.GetPhyAddr(), params.dstStride, src.Data(), params.srcStride,
+                              params.mSize, params.nSize);
 }
 
 }  // namespace AscendC

@@ -3,6 +3,7 @@
 #define ASCEND_TWIN_REDUCE_H_
 
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <type_traits>
 
@@ -12,20 +13,43 @@
 
 namespace ascend_twin {
 
+template <uint32_t width>
+struct LanesOf {
+    typedef float Type __attribute__((vector_size(width * sizeof(float))));
+};
+template <uint32_t width>
+using Lanes = typename LanesOf<width>::Type;
+
+// The binary tree over the lanes of one vector: lane i joins lane i + width / 2.
+template <uint32_t width, typename Op>
+inline float FoldLanes(Lanes<width> lanes, Op op) {
+    if constexpr (width == 2) {
+        return op(lanes[0], lanes[1]);
+    } else {
+        Lanes<width / 2> low, high;
+        std::memcpy(&low, &lanes, sizeof(low));
+        std::memcpy(&high, reinterpret_cast<const uint8_t*>(&lanes) + sizeof(low), sizeof(high));
+        return FoldLanes<width / 2>(op(low, high), op);
+    }
+}
+
 // A binary tree over 64 lanes; lanes past `mask` hold the identity.
 template <typename Op>
 inline float ReduceLanes(const float* src, uint32_t blockStride, uint32_t mask, float identity,
                          Op op) {
     constexpr uint32_t kLanes = 64;
+    constexpr uint32_t kPart = kLanes / 4;
     constexpr uint32_t elems = kBlockElems<float>;
-    float lanes[kLanes];
-    for (uint32_t i = 0; i < kLanes; ++i) {
-        lanes[i] = i < mask ? src[(i / elems) * blockStride * elems + i % elems] : identity;
+    alignas(64) float padded[kLanes];
+    if (mask != kLanes || blockStride != 1) {
+        for (uint32_t i = 0; i < kLanes; ++i) {
+            padded[i] = i < mask ? src[(i / elems) * blockStride * elems + i % elems] : identity;
+        }
+        src = padded;
     }
-    for (uint32_t width = kLanes / 2; width > 0; width /= 2) {
-        for (uint32_t i = 0; i < width; ++i) lanes[i] = op(lanes[i], lanes[i + width]);
-    }
-    return lanes[0];
+    Lanes<kPart> part[4];
+    std::memcpy(part, src, sizeof(part));
+    return FoldLanes<kPart>(op(op(part[0], part[2]), op(part[1], part[3])), op);
 }
 
 template <typename Op>

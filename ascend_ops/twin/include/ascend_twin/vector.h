@@ -3,6 +3,7 @@
 #ifndef ASCEND_TWIN_VECTOR_H_
 #define ASCEND_TWIN_VECTOR_H_
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <type_traits>
@@ -18,29 +19,65 @@ constexpr uint32_t kRepeatBlocks = 8;
 template <typename T>
 constexpr uint32_t kBlockElems = 32 / sizeof(T);
 
+// Operators of floats, and of vectors of them (the compiler's vector extension).
 struct AddOf {
-    float operator()(float a, float b) const { return a + b; }
+    template <typename V>
+    V operator()(V a, V b) const {
+        return a + b;
+    }
 };
 struct SubOf {
-    float operator()(float a, float b) const { return a - b; }
+    template <typename V>
+    V operator()(V a, V b) const {
+        return a - b;
+    }
 };
 struct MulOf {
-    float operator()(float a, float b) const { return a * b; }
+    template <typename V>
+    V operator()(V a, V b) const {
+        return a * b;
+    }
 };
 struct DivOf {
-    float operator()(float a, float b) const { return a / b; }
+    template <typename V>
+    V operator()(V a, V b) const {
+        return a / b;
+    }
 };
 // A NaN operand gives NaN, whichever side it is on.
 struct MaxOf {
-    float operator()(float a, float b) const { return a > b || a != a ? a : b; }
+    template <typename V>
+    V operator()(V a, V b) const {
+        return (a > b) | (a != a) ? a : b;
+    }
 };
 struct MinOf {
-    float operator()(float a, float b) const { return a < b || a != a ? a : b; }
+    template <typename V>
+    V operator()(V a, V b) const {
+        return (a < b) | (a != a) ? a : b;
+    }
 };
 
 template <typename Op>
 inline void BinaryCount(float* dst, const float* src0, const float* src1, uint32_t count, Op op) {
+    ASCEND_TWIN_IVDEP
     for (uint32_t i = 0; i < count; ++i) dst[i] = op(src0[i], src1[i]);
+}
+
+// One whole repeat whose blocks lie side by side; src1 too, or one block of it for all eight.
+template <typename Op>
+inline void BinaryWholeRepeat(float* dst, const float* src0, const float* src1, bool oneBlock,
+                              Op op) {
+    constexpr uint32_t elems = kBlockElems<float>;
+    if (oneBlock) {
+        float block[elems];
+        std::memcpy(block, src1, sizeof(block));
+        ASCEND_TWIN_IVDEP
+        for (uint32_t i = 0; i < kRepeatBlocks * elems; ++i) dst[i] = op(src0[i], block[i % elems]);
+    } else {
+        ASCEND_TWIN_IVDEP
+        for (uint32_t i = 0; i < kRepeatBlocks * elems; ++i) dst[i] = op(src0[i], src1[i]);
+    }
 }
 
 template <typename Op>
@@ -49,10 +86,16 @@ inline void BinaryRepeat(float* dst, const float* src0, const float* src1, uint6
     constexpr uint32_t elems = kBlockElems<float>;
     const uint32_t blocks = static_cast<uint32_t>(mask / elems);
     const uint32_t tail = static_cast<uint32_t>(mask % elems);
+    const bool whole = blocks == kRepeatBlocks && p.dstBlkStride == 1 && p.src0BlkStride == 1 &&
+                       p.src1BlkStride <= 1;
     for (uint32_t repeat = 0; repeat < repeatTime; ++repeat) {
         float* d = dst + repeat * p.dstRepStride * elems;
         const float* a = src0 + repeat * p.src0RepStride * elems;
         const float* b = src1 + repeat * p.src1RepStride * elems;
+        if (whole) {
+            BinaryWholeRepeat(d, a, b, p.src1BlkStride == 0, op);
+            continue;
+        }
         for (uint32_t block = 0; block < blocks; ++block) {
             for (uint32_t i = 0; i < elems; ++i) d[i] = op(a[i], b[i]);
             d += p.dstBlkStride * elems;
@@ -111,6 +154,7 @@ ASCEND_TWIN_BINARY(Min, MinOf)
         const T* from = src.Data();                                                              \
         const T value = scalarValue;                                                             \
         const ascend_twin::Op op;                                                                \
+        ASCEND_TWIN_IVDEP                                                                        \
         for (int32_t i = 0; i < count; ++i) to[i] = op(from[i], value);                          \
     }
 ASCEND_TWIN_SCALAR(Adds, AddOf)
@@ -124,7 +168,7 @@ inline void Exp(const LocalTensor<T>& dst, const LocalTensor<T>& src, const int3
     static_assert(std::is_same_v<T, float>, "the twin's Exp serves float");
     T* to = dst.Data();
     const T* from = src.Data();
-    for (int32_t i = 0; i < count; ++i) to[i] = ascend_twin::ExpOf(from[i]);
+    ascend_twin::ExpEach(to, from, static_cast<uint32_t>(count));
 }
 
 template <typename T>
@@ -136,7 +180,7 @@ inline void Ln(const LocalTensor<T>& dst, const LocalTensor<T>& src, const int32
 template <typename T>
 inline void Duplicate(const LocalTensor<T>& dst, const T& scalarValue, const int32_t& count) {
     const T value = scalarValue;
-    for (int32_t i = 0; i < count; ++i) dst.Data()[i] = value;
+    std::fill_n(dst.Data(), count, value);
 }
 
 // Bit form: bit i of mask (mask[0] first) selects element i of each repeat.
@@ -147,6 +191,19 @@ inline void Duplicate(const LocalTensor<T>& dst, const T& scalarValue, uint64_t 
     constexpr uint32_t elems = ascend_twin::kBlockElems<T>;
     constexpr uint32_t repeatElems = elems * ascend_twin::kRepeatBlocks;
     const T value = scalarValue;
+    if (repeatElems == 64 && dstBlockStride == 1) {
+        // Runs of selected elements, the same in each repeat.
+        for (uint64_t left = mask[0]; left != 0;) {
+            const uint32_t from = static_cast<uint32_t>(__builtin_ctzll(left));
+            const uint64_t past = ~(left >> from);
+            const uint32_t run = past == 0 ? 64 : static_cast<uint32_t>(__builtin_ctzll(past));
+            for (uint32_t repeat = 0; repeat < repeatTime; ++repeat) {
+                std::fill_n(dst.Data() + repeat * dstRepeatStride * elems + from, run, value);
+            }
+            left = from + run >= 64 ? 0 : left >> (from + run) << (from + run);
+        }
+        return;
+    }
     for (uint32_t repeat = 0; repeat < repeatTime; ++repeat) {
         T* row = dst.Data() + repeat * dstRepeatStride * elems;
         for (uint32_t i = 0; i < repeatElems; ++i) {
