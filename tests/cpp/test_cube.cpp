@@ -267,4 +267,165 @@ TEST(MmadInFloat, RoundsAsFloatSumsDo) {
     }
 }
 
+// ---- Products that wait for Fixpipe ------------------------------------------------------------
+
+constexpr uint32_t kSide = 32;  // of the square matrices below
+
+struct Squares {
+    std::vector<float> a = Integers(kSide * kSide, 21), b = Integers(kSide * kSide, 22);
+
+    // a b, added to itself `times` times.
+    std::vector<float> Product(float times) const {
+        std::vector<float> c(kSide * kSide);
+        for (uint32_t row = 0; row < kSide; ++row) {
+            for (uint32_t col = 0; col < kSide; ++col) {
+                for (uint32_t i = 0; i < kSide; ++i) {
+                    c[row * kSide + col] += times * a[row * kSide + i] * b[col * kSide + i];
+                }
+            }
+        }
+        return c;
+    }
+};
+
+// What a test does with loaded operands: L0A and L0B hold two copies of them each.
+struct CubeState {
+    LocalTensor<half> a1, b1, l0a[2], l0b[2];
+    LocalTensor<float> l0c;
+
+    explicit CubeState(const Squares& squares)
+        : a1(TPosition::A1, 0, 4096),
+          b1(TPosition::B1, kL1B, 4096),
+          l0c(TPosition::CO1, 0, kSide * kSide) {
+        FillNz(a1, squares.a, kSide, kSide);
+        FillNz(b1, squares.b, kSide, kSide);
+        for (uint32_t i = 0; i < 2; ++i) {
+            l0a[i] = LocalTensor<half>(TPosition::A2, i * 4096, kSide * kSide);
+            l0b[i] = LocalTensor<half>(TPosition::B2, i * 4096, kSide * kSide);
+            Load(i);
+        }
+    }
+
+    void Load(uint32_t i) const {
+        LoadByRows(l0a[i], a1, kSide, kSide);
+        LoadFromNK(l0b[i], b1, kSide, kSide);
+    }
+
+    void Multiply(uint32_t i, bool fresh) const {
+        AscendC::MmadParams params;
+        params.m = params.n = params.k = kSide;
+        params.cmatrixInitVal = fresh;
+        AscendC::Mmad(l0c, l0a[i], l0b[i], params);
+    }
+
+    void Store(std::vector<float>& gm, uint32_t rows = kSide) const {
+        AscendC::FixpipeParamsV220 params;
+        params.nSize = kSide;
+        params.mSize = static_cast<uint16_t>(rows);
+        params.srcStride = kSide;
+        params.dstStride = kSide;
+        params.ndNum = 1;
+        AscendC::Fixpipe<float, float, AscendC::CFG_ROW_MAJOR>(glm2_test::Gm(gm), l0c, params);
+    }
+};
+
+TEST(Products, GoStraightToGm) {
+    const Squares squares;
+    std::vector<float> gm(kSide * kSide);
+    RunCube([&] {
+        const CubeState cube(squares);
+        cube.Multiply(0, true);
+        cube.Multiply(1, false);
+        cube.Store(gm);
+    });
+    EXPECT_EQ(gm, squares.Product(2.0f));
+}
+
+TEST(Products, AreComputedBeforeTheirOperandsAreOverwritten) {
+    const Squares squares;
+    std::vector<float> gm(kSide * kSide);
+    RunCube([&] {
+        const CubeState cube(squares);
+        for (uint32_t i = 0; i < 5; ++i) {
+            if (i > 0) {
+                FillNz(cube.a1, Integers(kSide * kSide, 40 + i), kSide, kSide);
+                cube.Load(0);  // other numbers
+                FillNz(cube.a1, squares.a, kSide, kSide);
+                cube.Load(0);
+            }
+            cube.Multiply(0, i == 0);
+        }
+        cube.Store(gm);
+    });
+    EXPECT_EQ(gm, squares.Product(5.0f));
+}
+
+TEST(Products, MayBeMoreThanAreKept) {
+    const Squares squares;
+    std::vector<float> gm(kSide * kSide);
+    RunCube([&] {
+        const CubeState cube(squares);
+        for (uint32_t i = 0; i < 21; ++i) cube.Multiply(i % 2, i == 0);
+        cube.Store(gm);
+    });
+    EXPECT_EQ(gm, squares.Product(21.0f));
+}
+
+TEST(Products, ThatNobodyWantedAreForgotten) {
+    const Squares squares;
+    std::vector<float> gm(kSide * kSide);
+    RunCube([&] {
+        const CubeState cube(squares);
+        cube.Multiply(0, true);
+        cube.Multiply(1, true);
+        cube.Store(gm);
+    });
+    EXPECT_EQ(gm, squares.Product(1.0f));
+}
+
+TEST(Products, MayBeStoredTwiceAndInPart) {
+    const Squares squares;
+    std::vector<float> first(kSide * kSide), second(kSide * kSide, -1.0f);
+    RunCube([&] {
+        const CubeState cube(squares);
+        cube.Multiply(0, true);
+        cube.Store(first);
+        cube.Store(second, 5);
+    });
+    std::vector<float> want = squares.Product(1.0f);
+    EXPECT_EQ(first, want);
+    std::fill(want.begin() + 5 * kSide, want.end(), -1.0f);
+    EXPECT_EQ(second, want);
+}
+
+TEST(Products, JoinWhatTheTileHolds) {
+    const Squares squares;
+    std::vector<float> gm(kSide * kSide);
+    RunCube([&] {
+        const CubeState cube(squares);
+        Fill(cube.l0c, std::vector<float>(kSide * kSide, 3.0f));
+        cube.Multiply(0, false);
+        cube.Store(gm);
+    });
+    std::vector<float> want = squares.Product(1.0f);
+    for (float& value : want) value += 3.0f;
+    EXPECT_EQ(gm, want);
+}
+
+TEST(ProductsDeathTest, ThatAreGoneCannotBeAddedTo) {
+    GTEST_FLAG_SET(death_test_style, "threadsafe");
+    const Squares squares;
+    const auto kernel = [&] {
+        std::vector<float> gm(kSide * kSide);
+        RunCube([&] {
+            const CubeState cube(squares);
+            cube.Multiply(0, true);
+            cube.Store(gm);
+            cube.Load(0);  // the operands are gone, and the sum never lay in L0C
+            cube.Multiply(0, false);
+        });
+    };
+    EXPECT_DEATH(kernel(), "read again after Fixpipe moved it out");
+}
+
 }  // namespace

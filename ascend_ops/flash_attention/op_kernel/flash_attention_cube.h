@@ -97,7 +97,8 @@ class FlashAttentionCube {
             if (task.first) AscendC::WaitFlag<AscendC::HardEvent::MTE2_MTE1>(kEventQ);
             AscendC::WaitFlag<AscendC::HardEvent::MTE2_MTE1>(kEventK + buffer);
             const uint32_t pitch = AlignUp(task.kvRows, kFloatsPerRepeat);
-            const uint64_t slot = task.index % tiling_->taskSlots * (tiling_->blockM * tiling_->blockN);
+            const uint64_t slot =
+                task.index % tiling_->taskSlots * (tiling_->blockM * tiling_->blockN);
             for (uint32_t n = 0; n < task.kvRows; n += tiling_->l0BlockN) {
                 const uint32_t cols = MinOf(tiling_->l0BlockN, task.kvRows - n);
                 MultiplyQK(task.rows, n, cols, buffer);
@@ -116,7 +117,8 @@ class FlashAttentionCube {
             const int32_t buffer = static_cast<int32_t>(task.index % 2);
             CopyInPV(task, buffer);
             AscendC::WaitFlag<AscendC::HardEvent::MTE2_MTE1>(kEventPV + buffer);
-            const uint64_t slot = task.index % tiling_->taskSlots * (tiling_->blockM * tiling_->headDim);
+            const uint64_t slot =
+                task.index % tiling_->taskSlots * (tiling_->blockM * tiling_->headDim);
             for (uint32_t n = 0; n < tiling_->headDim; n += tiling_->l0BlockN) {
                 const uint32_t cols = MinOf(tiling_->l0BlockN, tiling_->headDim - n);
                 MultiplyPV(task.rows, task.kvRows, n, cols, buffer);

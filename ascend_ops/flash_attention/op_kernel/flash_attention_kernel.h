@@ -1,8 +1,8 @@
 // FlashAttention on one core: AIC and its two AIVs work off the same stream of tasks.
 //
 // AIC for task t: C1(t) = Q K^T, then C2(t-2) = P V. AIV for task t: V1(t) = softmax, then
-// V2(t-2) = accumulate. AIC is two tasks ahead, so three workspace slots a core are enough (with one
-// slot, where AIC and AIV take turns, read t-2 as t and t+3 as t+1):
+// V2(t-2) = accumulate. AIC is two tasks ahead, so three workspace slots a core are enough (with
+// one slot, where AIC and AIV take turns, read t-2 as t and t+3 as t+1):
 // - S(t+3) is written after AIC waited for P(t), which AIV set after it had read S(t);
 // - P(t+3) is written after AIV waited for S(t+3), whose Fixpipe follows C2(t) in program order;
 // - O(t+3) is written after AIC waited for P(t+3), which AIV set after V2(t) had read O(t). An AIV

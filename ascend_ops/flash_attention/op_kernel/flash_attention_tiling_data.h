@@ -6,7 +6,8 @@
 
 namespace ascend_ops {
 
-// Most slots of S, P and O in the workspace: AIC runs two tasks ahead of AIV where both run at once.
+// Most slots of S, P and O in the workspace: AIC runs two tasks ahead of AIV where both run at
+// once.
 constexpr uint32_t kMaxTaskSlots = 3;
 
 // Tiling keys: the element types of (q and o, K/V cache).

@@ -116,7 +116,8 @@ class FlashAttentionVector {
     __aicore__ inline void StartRows(const AttentionTask& task) {
         AscendC::Duplicate<float>(rowMaxUb_[task.item % tiling_->taskSlots], kLowestMax,
                                   tiling_->blockM / 2);
-        AscendC::Duplicate<float>(rowSumUb_[task.item % tiling_->taskSlots], 0.0f, tiling_->blockM / 2);
+        AscendC::Duplicate<float>(rowSumUb_[task.item % tiling_->taskSlots], 0.0f,
+                                  tiling_->blockM / 2);
         AscendC::PipeBarrier<PIPE_V>();
     }
 
@@ -152,8 +153,9 @@ class FlashAttentionVector {
 
     __aicore__ inline void SoftmaxPass(const AttentionTask& task, uint32_t row, uint32_t count) {
         const uint32_t cols = AlignUp(task.kvRows, kFloatsPerRepeat);
-        const uint64_t slot = task.index % tiling_->taskSlots * (tiling_->blockM * tiling_->blockN) +
-                              (rowBegin_ + row) * cols;
+        const uint64_t slot =
+            task.index % tiling_->taskSlots * (tiling_->blockM * tiling_->blockN) +
+            (rowBegin_ + row) * cols;
         // GM scores[row : row + count, :] -> UB tile
         AscendC::WaitFlag<AscendC::HardEvent::V_MTE2>(kEventTile);
         AscendC::DataCopy(tileUb_, scores_[slot], count * cols);

@@ -21,7 +21,8 @@ struct CoreLimits {
     uint32_t l0bBytes = 64 * 1024;
     uint32_t l0cBytes = 128 * 1024;
     uint32_t numCores = 24;
-    // Whether AIC and AIV run at the same time. Where they take turns, work in flight only costs cache.
+    // Whether AIC and AIV run at the same time. Where they take turns, work in flight only costs
+    // cache.
     bool overlap = true;
 };
 

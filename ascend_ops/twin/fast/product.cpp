@@ -56,8 +56,8 @@ void FlushProduct() {
 void AddProduct(float* c, const ProductPart& part, uint32_t m, uint32_t n, uint32_t fractalK,
                 bool accumulate) {
     PendingProduct& pending = tPending;
-    const bool same = pending.c == c && pending.m == m && pending.n == n &&
-                      pending.fractalK == fractalK;
+    const bool same =
+        pending.c == c && pending.m == m && pending.n == n && pending.fractalK == fractalK;
     if (accumulate && same && !pending.stored && pending.numParts < PendingProduct::kMaxParts) {
         pending.parts[pending.numParts++] = part;
         return;
@@ -85,7 +85,8 @@ void KeepOperands(const float* begin, const float* end) {
     const uint32_t cols = (pending.n + kCols - 1) / kCols * kCols;
     for (uint32_t i = 0; i < pending.numParts; ++i) {
         const ProductPart& part = pending.parts[i];
-        const uint64_t depth = (part.k + pending.fractalK - 1) / pending.fractalK * pending.fractalK;
+        const uint64_t depth =
+            (part.k + pending.fractalK - 1) / pending.fractalK * pending.fractalK;
         const bool apart = (part.a + depth * rows <= begin || end <= part.a) &&
                            (part.b + depth * cols <= begin || end <= part.b);
         if (!apart) {

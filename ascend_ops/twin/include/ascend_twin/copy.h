@@ -124,9 +124,10 @@ inline void DataCopy(const LocalTensor<T>& dst, const GlobalTensor<T>& src,
             for (uint32_t row = 0; tail != 0 && row < rows; ++row) {
                 T* block = to + wholeBlocks * step + row * rowStep;
                 std::memset(block, 0, ascend_twin::kBlockBytes);
-                std::memcpy(block,
-                            from + static_cast<uint64_t>(row) * params.srcDValue + wholeBlocks * cols,
-                            tail * sizeof(T));
+                std::memcpy(
+                    block,
+                    from + static_cast<uint64_t>(row) * params.srcDValue + wholeBlocks * cols,
+                    tail * sizeof(T));
             }
         }
     }

@@ -1,6 +1,6 @@
 // Products that Mmad has been asked for, kept until their result is wanted. Fixpipe computes them
-// straight into GM, so that they never pass through L0C; whatever touches their operands or their tile
-// before makes them happen in L0C first.
+// straight into GM, so that they never pass through L0C; whatever touches their operands or their
+// tile before makes them happen in L0C first.
 #ifndef ASCEND_TWIN_PRODUCT_H_
 #define ASCEND_TWIN_PRODUCT_H_
 

@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "ascend_twin/core.h"
+#include "ascend_twin/product.h"
 
 namespace ascend_twin {
 
@@ -89,8 +90,14 @@ class LocalTensor {
         return result;
     }
 
-    T GetValue(uint32_t offset) const { return Data()[offset]; }
-    void SetValue(uint32_t offset, T value) const { Data()[offset] = value; }
+    T GetValue(uint32_t offset) const {
+        Settle();
+        return Data()[offset];
+    }
+    void SetValue(uint32_t offset, T value) const {
+        Settle();
+        Data()[offset] = value;
+    }
     uint32_t GetSize() const { return elems_; }
     TPosition GetPosition() const { return position_; }
 
@@ -101,6 +108,11 @@ class LocalTensor {
   private:
     template <typename U>
     friend class LocalTensor;
+
+    // A product that is still to be computed into L0C is computed before anyone looks.
+    void Settle() const {
+        if (position_ == TPosition::CO1) ascend_twin::FlushProduct();
+    }
 
     uint32_t ElemBytes() const {
         return ascend_twin::IsL0Input(position_) ? sizeof(float) : sizeof(T);

@@ -40,11 +40,14 @@ inline float ExpOf(float x) {
 
 // ExpOf for sixteen, with the power of two put in by the hardware; within 1 ulp of ExpOf.
 inline __m512 ExpOf(__m512 x) {
+    // GCC 12 takes the unmasked forms of some for uses of an uninitialised register.
+    constexpr __mmask16 kAll = 0xffff;
     // A NaN passes: max and min return their second operand then.
-    x = _mm512_max_ps(_mm512_set1_ps(-104.0f), x);
-    x = _mm512_min_ps(_mm512_set1_ps(89.0f), x);
-    const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504088896341f)),
-                                          _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    x = _mm512_maskz_max_ps(kAll, _mm512_set1_ps(-104.0f), x);
+    x = _mm512_maskz_min_ps(kAll, _mm512_set1_ps(89.0f), x);
+    const __m512 n =
+        _mm512_maskz_roundscale_ps(kAll, _mm512_mul_ps(x, _mm512_set1_ps(1.44269504088896341f)),
+                                   _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
     r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
     __m512 p = _mm512_set1_ps(1.0f / 5040.0f);
@@ -54,7 +57,7 @@ inline __m512 ExpOf(__m512 x) {
     p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f / 6.0f));
     p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.5f));
     p = _mm512_fmadd_ps(p, _mm512_mul_ps(r, r), r);
-    return _mm512_scalef_ps(_mm512_add_ps(p, _mm512_set1_ps(1.0f)), n);
+    return _mm512_maskz_scalef_ps(kAll, _mm512_add_ps(p, _mm512_set1_ps(1.0f)), n);
 }
 
 #endif
