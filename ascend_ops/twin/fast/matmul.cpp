@@ -1,9 +1,11 @@
 // The micro-kernel behind Mmad: a register tile of rows x 16 columns (two of them on AVX-512), k
-// innermost, on the fractal panels that LoadData leaves in L0A and L0B.
+// innermost, on the fractals that LoadData has left in L0A and L0B.
+#include "matmul.h"
+
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 
-#include "ascend_twin/product.h"
 #include "simd.h"
 
 namespace ascend_twin {
@@ -14,43 +16,49 @@ constexpr uint32_t kVectorsPerFractal = kCols / kLanes;
 // Accumulators fill the registers that are left beside a row of B and one broadcast.
 constexpr uint32_t kMaxRows = kLanes == 16 ? 8 : (kLanes == 8 ? 6 : 4);
 constexpr uint32_t kMaxFractals = kLanes == 16 ? 2 : 1;
+constexpr uint32_t kBlockK = RightOperand::kBlockK;
+constexpr uint32_t kFewRows = 16;
 
-struct PanelShape {
+// One product of a register tile. The left operand's fractals follow one another, rows with k
+// inside; the right one's are k with 16 columns inside, `rightStep` floats apart.
+struct TileOperands {
+    const float* left;
+    const float* right;
+    uint32_t rightStep;
     uint32_t k;
     uint32_t fractalK;
-    uint32_t bStep;  // floats from one k fractal of B to the next
 };
 
 // k that one chain of float32 additions covers. Float operands keep 24 bits, so there the rounding
 // of long chains shows: they are cut at 32. Under half operands, with 11 bits, it does not.
 constexpr uint32_t ChainLength(uint32_t fractalK) { return fractalK == 8 ? 32 : 0xffffffffu; }
 
-// c (rows, 16 * fractals); a points at row 0 of the tile inside its row fractal, whose k fractals
-// follow one another.
+// c (rows, 16 * fractals) = left right, added to c where `accumulate`.
 template <uint32_t rows, uint32_t fractals>
-void Tile(const ProductTarget& c, const float* a, const float* b, const PanelShape& shape,
-          bool accumulate) {
+void Tile(const ProductTarget& c, const TileOperands& t, bool accumulate) {
     constexpr uint32_t vectors = fractals * kVectorsPerFractal;
-    const uint32_t bFractal = kCols * shape.fractalK;
-    const uint32_t chain = ChainLength(shape.fractalK);
-    for (uint32_t begin = 0; begin < shape.k;) {
-        const uint32_t end = begin + std::min(chain, shape.k - begin);
+    const uint32_t chain = ChainLength(t.fractalK);
+    const uint32_t fractal = kCols * t.fractalK;
+    const float* a = t.left;
+    const float* b = t.right;
+    for (uint32_t begin = 0; begin < t.k;) {
+        const uint32_t end = begin + std::min(chain, t.k - begin);
         Vector acc[rows][vectors] = {};
-        for (uint32_t k0 = begin; k0 < end; k0 += shape.fractalK) {
-            const uint32_t depth = std::min(shape.fractalK, end - k0);
+        for (uint32_t k0 = begin; k0 < end; k0 += t.fractalK) {
+            const uint32_t depth = std::min(t.fractalK, end - k0);
             for (uint32_t k = 0; k < depth; ++k) {
                 Vector bRow[vectors];
                 for (uint32_t v = 0; v < vectors; ++v) {
-                    bRow[v] = Load(b + (v / kVectorsPerFractal) * bFractal + k * kCols +
+                    bRow[v] = Load(b + (v / kVectorsPerFractal) * fractal + k * kCols +
                                    (v % kVectorsPerFractal) * kLanes);
                 }
                 for (uint32_t r = 0; r < rows; ++r) {
-                    const Vector scalar = Broadcast(a[r * shape.fractalK + k]);
+                    const Vector scalar = Broadcast(a[r * t.fractalK + k]);
                     for (uint32_t v = 0; v < vectors; ++v) acc[r][v] += scalar * bRow[v];
                 }
             }
-            a += kCols * shape.fractalK;
-            b += shape.bStep;
+            a += fractal;
+            b += t.rightStep;
         }
         const bool join = accumulate || begin > 0;
         for (uint32_t r = 0; r < rows; ++r) {
@@ -66,70 +74,181 @@ void Tile(const ProductTarget& c, const float* a, const float* b, const PanelSha
 }
 
 template <uint32_t fractals>
-void TileOfRows(uint32_t rows, const ProductTarget& c, const float* a, const float* b,
-                const PanelShape& shape, bool accumulate) {
+void TileOfRows(uint32_t rows, const ProductTarget& c, const TileOperands& t, bool accumulate) {
     switch (rows) {
         case 1:
-            return Tile<1, fractals>(c, a, b, shape, accumulate);
+            return Tile<1, fractals>(c, t, accumulate);
         case 2:
-            return Tile<2, fractals>(c, a, b, shape, accumulate);
+            return Tile<2, fractals>(c, t, accumulate);
         case 3:
-            return Tile<3, fractals>(c, a, b, shape, accumulate);
+            return Tile<3, fractals>(c, t, accumulate);
         case 4:
-            return Tile<4, fractals>(c, a, b, shape, accumulate);
+            return Tile<4, fractals>(c, t, accumulate);
         case 5:
-            return Tile<5, fractals>(c, a, b, shape, accumulate);
+            return Tile<5, fractals>(c, t, accumulate);
         case 6:
-            return Tile<6, fractals>(c, a, b, shape, accumulate);
+            return Tile<6, fractals>(c, t, accumulate);
         case 7:
-            return Tile<7, fractals>(c, a, b, shape, accumulate);
+            return Tile<7, fractals>(c, t, accumulate);
         default:
-            return Tile<8, fractals>(c, a, b, shape, accumulate);
+            return Tile<8, fractals>(c, t, accumulate);
     }
 }
 
-// All parts of rows [done, done + rows) of one row fractal, and of one or two column fractals.
-void SumParts(const ProductTarget& c, const ProductPart* parts, uint32_t numParts, uint32_t row,
-              uint32_t done, uint32_t rows, uint32_t col, uint32_t fractals, uint32_t colFractals,
-              uint32_t fractalK, bool accumulate) {
-    for (uint32_t i = 0; i < numParts; ++i) {
-        const ProductPart& part = parts[i];
-        const uint32_t depthFractals = (part.k + fractalK - 1) / fractalK;
-        const PanelShape shape = {part.k, fractalK, colFractals * kCols * fractalK};
-        const float* a = part.a + (row * depthFractals * kCols + done) * fractalK;
-        const float* b = part.b + col * kCols * fractalK;
-        if (kMaxFractals == 2 && fractals == 2) {
-            TileOfRows<kMaxFractals>(rows, c, a, b, shape, accumulate || i > 0);
-        } else {
-            TileOfRows<1>(rows, c, a, b, shape, accumulate || i > 0);
+// Calls body(first row, rows) for the passes over up to 16 rows. 16 rows go as 6 + 5 + 5, not
+// 6 + 6 + 4: equal passes keep the FMA units busy.
+template <typename Body>
+void ForPasses(uint32_t rows, const Body& body) {
+    const uint32_t passes = (rows + kMaxRows - 1) / kMaxRows;
+    uint32_t done = 0;
+    for (uint32_t pass = 0; pass < passes; ++pass) {
+        const uint32_t live = (rows - done + passes - pass - 1) / (passes - pass);
+        body(done, live);
+        done += live;
+    }
+}
+
+uint32_t Fractals(uint32_t size, uint32_t side) { return (size + side - 1) / side; }
+
+// to[c][r] = from[r][c], 16 rows.
+template <uint32_t cols>
+void Turn(float* to, const float* from) {
+    for (uint32_t c = 0; c < cols; ++c) {
+        for (uint32_t r = 0; r < kCols; ++r) to[c * kCols + r] = from[r * cols + c];
+    }
+}
+
+// A fractal of L0B that lies by rows of n, as rows of n in float.
+void FractalByRows(float* rows, const RightOperand& right, uint32_t at) {
+    if (right.form[at] == FractalForm::kHalfRowsN) {
+        HalfToFloat(rows, static_cast<const uint16_t*>(right.source[at]), kCols * kCols);
+    } else {
+        std::memcpy(rows, right.source[at], kCols * 8 * sizeof(float));
+    }
+}
+
+// Rows of a lead: rows of A times the columns of B, as many columns at a time as a register tile
+// has.
+void RowsLead(const ProductTarget& target, const PendingProduct& p, uint32_t m,
+              RightOperand& right) {
+    float* panel = right.columns;
+    const uint32_t rowFractals = Fractals(m, kCols), colFractals = Fractals(p.n, kCols);
+    const uint32_t fractal = kCols * p.fractalK;
+    for (uint32_t col = 0; col < colFractals; col += kMaxFractals) {
+        const uint32_t fractals = std::min(kMaxFractals, colFractals - col);
+        for (uint32_t i = 0; i < p.numParts; ++i) {
+            const ProductPart& part = p.parts[i];
+            const uint32_t leftRow = Fractals(part.k, p.fractalK) * fractal;
+            for (uint32_t k0 = 0; k0 < part.k; k0 += kBlockK) {
+                const uint32_t depth = std::min(kBlockK, part.k - k0);
+                const uint32_t first = part.b + k0 / p.fractalK * colFractals + col;
+                for (uint32_t k1 = 0; k1 < Fractals(depth, p.fractalK); ++k1) {
+                    for (uint32_t f = 0; f < fractals; ++f) {
+                        FractalToPanelOfK(panel + (k1 * fractals + f) * fractal, right,
+                                          first + k1 * colFractals + f, p.fractalK);
+                    }
+                }
+                const bool join = p.accumulate || i > 0 || k0 > 0;
+                for (uint32_t row = 0; row < rowFractals; ++row) {
+                    const float* left = part.a + row * leftRow + k0 * kCols;
+                    ForPasses(std::min(kCols, m - row * kCols), [&](uint32_t done, uint32_t rows) {
+                        ProductTarget c = target;
+                        c.data += static_cast<uint64_t>(row) * target.rowFractalStep +
+                                  static_cast<uint64_t>(col) * target.colFractalStep +
+                                  static_cast<uint64_t>(done) * target.rowPitch;
+                        const TileOperands t = {left + done * p.fractalK, panel, fractals * fractal,
+                                                depth, p.fractalK};
+                        if (kMaxFractals == 2 && fractals == 2) {
+                            TileOfRows<kMaxFractals>(rows, c, t, join);
+                        } else {
+                            TileOfRows<1>(rows, c, t, join);
+                        }
+                    });
+                }
+            }
         }
     }
+}
+
+// Few rows, and B by rows of n: the rows of A are the lanes and those of B are broadcast, so that B
+// need not be turned. The result comes out transposed, 16 x 16 at a time.
+void ColumnsLead(const ProductTarget& target, const PendingProduct& p, uint32_t m,
+                 RightOperand& right) {
+    float* turned = right.turned;
+    float* rows = right.columns;
+    alignas(64) float square[kCols * kCols];
+    const ProductPart& part = p.parts[0];
+    const uint32_t colFractals = Fractals(p.n, kCols), depth = Fractals(part.k, p.fractalK);
+    const uint32_t fractal = kCols * p.fractalK;
+    for (uint32_t k1 = 0; k1 < depth; ++k1) {
+        (p.fractalK == 16 ? Turn<16> : Turn<8>)(turned + k1 * fractal, part.a + k1 * fractal);
+    }
+    for (uint32_t col = 0; col < colFractals; ++col) {
+        for (uint32_t k1 = 0; k1 < depth; ++k1) {
+            FractalByRows(rows + k1 * fractal, right, part.b + k1 * colFractals + col);
+        }
+        ForPasses(kCols, [&](uint32_t done, uint32_t live) {
+            const ProductTarget c = {square + done * kCols, kCols, 0, 0};
+            const TileOperands t = {rows + done * p.fractalK, turned, fractal, part.k, p.fractalK};
+            TileOfRows<1>(live, c, t, false);
+        });
+        alignas(64) float result[kCols * kCols];
+        Turn<kCols>(result, square);
+        for (uint32_t row = 0; row < m; ++row) {
+            float* to = target.data + static_cast<uint64_t>(row) * target.rowPitch +
+                        static_cast<uint64_t>(col) * target.colFractalStep;
+            for (uint32_t n = 0; n < kCols; ++n) {
+                to[n] = p.accumulate ? to[n] + result[row * kCols + n] : result[row * kCols + n];
+            }
+        }
+    }
+}
+
+bool LiesByRows(const PendingProduct& p, const RightOperand& right) {
+    const ProductPart& part = p.parts[0];
+    const uint32_t count = Fractals(part.k, p.fractalK) * Fractals(p.n, kCols);
+    return std::all_of(right.form + part.b, right.form + part.b + count, [](FractalForm form) {
+        return form == FractalForm::kHalfRowsN || form == FractalForm::kFloatRowsN;
+    });
 }
 
 }  // namespace
 
-void MatMulPanels(const ProductTarget& target, const ProductPart* parts, uint32_t numParts,
-                  uint32_t m, uint32_t n, uint32_t fractalK, bool accumulate) {
-    const uint32_t rowFractals = (m + kCols - 1) / kCols;
-    const uint32_t colFractals = (n + kCols - 1) / kCols;
-    for (uint32_t col = 0; col < colFractals; col += kMaxFractals) {
-        const uint32_t fractals = std::min(kMaxFractals, colFractals - col);
-        for (uint32_t row = 0; row < rowFractals; ++row) {
-            const uint32_t rows = std::min(kCols, m - row * kCols);
-            const uint32_t passes = (rows + kMaxRows - 1) / kMaxRows;
-            uint32_t done = 0;
-            for (uint32_t pass = 0; pass < passes; ++pass) {
-                // 16 rows go as 6 + 5 + 5, not 6 + 6 + 4: equal passes keep the FMA units busy.
-                const uint32_t live = (rows - done + passes - pass - 1) / (passes - pass);
-                ProductTarget c = target;
-                c.data += static_cast<uint64_t>(row) * target.rowFractalStep +
-                          static_cast<uint64_t>(col) * target.colFractalStep +
-                          static_cast<uint64_t>(done) * target.rowPitch;
-                SumParts(c, parts, numParts, row, done, live, col, fractals, colFractals, fractalK,
-                         accumulate);
-                done += live;
+void FractalToPanelOfK(float* panel, const RightOperand& right, uint32_t at, uint32_t fractalK) {
+    const void* source = right.source[at];
+    alignas(64) float rows[kCols * kCols];
+    switch (right.form[at]) {
+        case FractalForm::kPanel:
+            std::memcpy(panel, source, kCols * fractalK * sizeof(float));
+            break;
+        case FractalForm::kHalfRowsK:
+            HalfToFloat(panel, static_cast<const uint16_t*>(source), kCols * kCols);
+            break;
+        case FractalForm::kHalfRowsN:
+            HalfToFloat(rows, static_cast<const uint16_t*>(source), kCols * kCols);
+            Turn<16>(panel, rows);
+            break;
+        case FractalForm::kFloatRowsN:
+            Turn<8>(panel, static_cast<const float*>(source));
+            break;
+        default: {
+            const bool lower = right.form[at] == FractalForm::kFloatLower;
+            const float* square = static_cast<const float*>(source) + (lower ? 64 : 0);
+            for (uint32_t k = 0; k < 8; ++k) {
+                std::memcpy(panel + k * kCols, square + k * 8, 8 * sizeof(float));
+                std::memcpy(panel + k * kCols + 8, square + 128 + k * 8, 8 * sizeof(float));
             }
         }
+    }
+}
+
+void MatMul(const ProductTarget& target, const PendingProduct& product, uint32_t m,
+            RightOperand& right) {
+    if (product.numParts == 1 && product.m <= kFewRows && product.parts[0].k <= kBlockK &&
+        LiesByRows(product, right)) {
+        ColumnsLead(target, product, m, right);
+    } else {
+        RowsLead(target, product, m, right);
     }
 }
 

@@ -7,29 +7,31 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "ascend_twin/core.h"
+#include "matmul.h"
+
 namespace ascend_twin {
 namespace {
 
 constexpr uint32_t kCols = 16;
-constexpr uint32_t kMovedOut = 8;
+uint32_t Fractals(uint32_t size, uint32_t side) { return (size + side - 1) / side; }
 
-thread_local PendingProduct tPending;
-// Tiles that went to GM without ever lying in L0C: nothing may read them there.
-thread_local const float* tMovedOut[kMovedOut];
-thread_local uint32_t tNextMovedOut = 0;
+CoreMemory* Memory() { return CurrentContext().memory; }
 
 ProductTarget TileOf(const PendingProduct& product) {
     const uint32_t rowFractals = (product.m + kCols - 1) / kCols;
     return {product.c, kCols, kCols * kCols, rowFractals * kCols * kCols};
 }
 
-void Forget(const float* c) {
-    std::replace(tMovedOut, tMovedOut + kMovedOut, c, static_cast<const float*>(nullptr));
+void Forget(CoreMemory* memory, const float* c) {
+    std::replace(memory->movedOut, memory->movedOut + kMovedOut, c,
+                 static_cast<const float*>(nullptr));
 }
 
 // A kernel that reads a tile again after Fixpipe took it is one that fast mode cannot serve.
-void RequireInL0c(const float* c) {
-    if (std::find(tMovedOut, tMovedOut + kMovedOut, c) == tMovedOut + kMovedOut) return;
+void RequireInL0c(const CoreMemory* memory, const float* c) {
+    const float* const* end = memory->movedOut + kMovedOut;
+    if (std::find(memory->movedOut, end, c) == end) return;
     std::fputs(
         "twin: an L0C tile is read again after Fixpipe moved it out and its operands were "
         "overwritten; begin it anew with cmatrixInitVal\n",
@@ -37,36 +39,38 @@ void RequireInL0c(const float* c) {
     std::abort();
 }
 
-void Drop() {
-    if (tPending.stored) tMovedOut[tNextMovedOut++ % kMovedOut] = tPending.c;
-    tPending.c = nullptr;
-    tPending.stored = false;
+void Flush(CoreMemory* memory) {
+    PendingProduct& p = memory->pending;
+    if (p.c != nullptr && !p.stored) MatMul(TileOf(p), p, p.m, memory->l0b);
+    if (p.stored) memory->movedOut[memory->nextMovedOut++ % kMovedOut] = p.c;
+    p.c = nullptr;
+    p.stored = false;
+}
+
+// Fractals of a part in L0B.
+uint32_t FractalsOfB(const PendingProduct& p, const ProductPart& part) {
+    return Fractals(part.k, p.fractalK) * Fractals(p.n, kCols);
 }
 
 }  // namespace
 
-void FlushProduct() {
-    if (tPending.c != nullptr && !tPending.stored) {
-        MatMulPanels(TileOf(tPending), tPending.parts, tPending.numParts, tPending.m, tPending.n,
-                     tPending.fractalK, tPending.accumulate);
-    }
-    Drop();
-}
+void FlushProduct() { Flush(Memory()); }
 
 void AddProduct(float* c, const ProductPart& part, uint32_t m, uint32_t n, uint32_t fractalK,
                 bool accumulate) {
-    PendingProduct& pending = tPending;
+    CoreMemory* memory = Memory();
+    PendingProduct& pending = memory->pending;
     const bool same =
         pending.c == c && pending.m == m && pending.n == n && pending.fractalK == fractalK;
     if (accumulate && same && !pending.stored && pending.numParts < PendingProduct::kMaxParts) {
         pending.parts[pending.numParts++] = part;
         return;
     }
-    if (!(same && !accumulate)) FlushProduct();
+    if (!(same && !accumulate)) Flush(memory);
     if (accumulate) {
-        RequireInL0c(c);
+        RequireInL0c(memory, c);
     } else {
-        Forget(c);
+        Forget(memory, c);
     }
     pending.c = c;
     pending.m = m;
@@ -78,36 +82,63 @@ void AddProduct(float* c, const ProductPart& part, uint32_t m, uint32_t n, uint3
     pending.parts[0] = part;
 }
 
-void KeepOperands(const float* begin, const float* end) {
-    const PendingProduct& pending = tPending;
-    if (pending.c == nullptr) return;
-    const uint32_t rows = (pending.m + kCols - 1) / kCols * kCols;
-    const uint32_t cols = (pending.n + kCols - 1) / kCols * kCols;
-    for (uint32_t i = 0; i < pending.numParts; ++i) {
-        const ProductPart& part = pending.parts[i];
-        const uint64_t depth =
-            (part.k + pending.fractalK - 1) / pending.fractalK * pending.fractalK;
-        const bool apart = (part.a + depth * rows <= begin || end <= part.a) &&
-                           (part.b + depth * cols <= begin || end <= part.b);
-        if (!apart) {
-            FlushProduct();
-            return;
-        }
+void BeforeLoadA(const float* panel, uint32_t floats) {
+    const PendingProduct& p = Memory()->pending;
+    if (p.c == nullptr) return;
+    const uint32_t rows = Fractals(p.m, kCols) * kCols;
+    for (uint32_t i = 0; i < p.numParts; ++i) {
+        const float* a = p.parts[i].a;
+        const uint32_t used = rows * Fractals(p.parts[i].k, p.fractalK) * p.fractalK;
+        if (a < panel + floats && panel < a + used) return FlushProduct();
+    }
+}
+
+uint32_t BeforeLoadB(const float* panel, uint32_t fractalElems, uint32_t count) {
+    const PendingProduct& p = Memory()->pending;
+    const uint32_t first = static_cast<uint32_t>(panel - Memory()->l0b.panels) / fractalElems;
+    for (uint32_t i = 0; p.c != nullptr && i < p.numParts; ++i) {
+        const uint32_t b = p.parts[i].b;
+        if (b < first + count && first < b + FractalsOfB(p, p.parts[i])) FlushProduct();
+    }
+    return first;
+}
+
+void BeforeL1Write(const void* begin, const void* end) {
+    RightOperand& right = Memory()->l0b;
+    // The last byte of a fractal or square is at most this far from its first.
+    constexpr uintptr_t kReach = 1024;
+    const auto from = reinterpret_cast<uintptr_t>(begin) - (kReach - 1);
+    const uintptr_t size = reinterpret_cast<uintptr_t>(end) - from;
+    bool any = false;
+    for (uint32_t at = 0; at < RightOperand::kFractals; ++at) {
+        any |= reinterpret_cast<uintptr_t>(right.source[at]) - from < size;
+    }
+    if (!any) return;
+    for (uint32_t at = 0; at < RightOperand::kFractals; ++at) {
+        if (reinterpret_cast<uintptr_t>(right.source[at]) - from >= size) continue;
+        const bool isHalf =
+            right.form[at] == FractalForm::kHalfRowsN || right.form[at] == FractalForm::kHalfRowsK;
+        const uint32_t fractalK = isHalf ? 16 : 8;
+        float* panel = right.panels + at * kCols * fractalK;
+        FractalToPanelOfK(panel, right, at, fractalK);
+        right.source[at] = panel;
+        right.form[at] = FractalForm::kPanel;
     }
 }
 
 void StoreProduct(float* dst, uint32_t pitch, float* c, uint32_t rowsOfTile, uint32_t rows,
                   uint32_t cols) {
-    PendingProduct& pending = tPending;
+    CoreMemory* memory = Memory();
+    PendingProduct& pending = memory->pending;
     const uint32_t width = (pending.n + kCols - 1) / kCols * kCols;
     if (pending.c == c && rows <= pending.m && cols == width && !pending.accumulate) {
         const ProductTarget target = {dst, pitch, kCols * pitch, kCols};
-        MatMulPanels(target, pending.parts, pending.numParts, rows, cols, pending.fractalK, false);
+        MatMul(target, pending, rows, memory->l0b);
         pending.stored = true;
         return;
     }
-    FlushProduct();
-    RequireInL0c(c);
+    Flush(memory);
+    RequireInL0c(memory, c);
     for (uint32_t row = 0; row < rows; ++row) {
         float* to = dst + static_cast<uint64_t>(row) * pitch;
         for (uint32_t col = 0; col < cols; col += kCols) {

@@ -104,6 +104,10 @@ inline void DataCopy(const LocalTensor<T>& dst, const GlobalTensor<T>& src,
     const uint32_t tail = params.dValue % cols;
     const uint32_t step = params.dstNzC0Stride * cols;
     const uint32_t rowStep = params.dstNzNStride * cols;
+    const uint32_t lastBlock = (params.dValue + cols - 1) / cols - 1;
+    const uint32_t written = (params.ndNum - 1) * params.dstNzMatrixStride +
+                             (params.nValue - 1) * rowStep + lastBlock * step + cols;
+    ascend_twin::BeforeL1Write(dst.Data(), dst.Data() + written);
     for (uint32_t nd = 0; nd < params.ndNum; ++nd) {
         T* matrix = dst.Data() + nd * params.dstNzMatrixStride;
         const T* source = src.GetPhyAddr() + static_cast<uint64_t>(nd) * params.srcNdMatrixStride;
@@ -114,8 +118,13 @@ inline void DataCopy(const LocalTensor<T>& dst, const GlobalTensor<T>& src,
                 std::min<uint32_t>(ascend_twin::kFractalRows, params.nValue - first);
             T* to = matrix + first * rowStep;
             const T* from = source + static_cast<uint64_t>(first) * params.srcDValue;
+            const T* following = from + static_cast<uint64_t>(rows) * params.srcDValue;
             for (uint32_t block = 0; block < wholeBlocks; ++block) {
                 for (uint32_t row = 0; row < rows; ++row) {
+                    // The next fractals' rows, a line for every two of their blocks.
+                    if (block % 2 == 0) {
+                        __builtin_prefetch(following + row * params.srcDValue + block * cols);
+                    }
                     std::memcpy(to + block * step + row * rowStep,
                                 from + static_cast<uint64_t>(row) * params.srcDValue + block * cols,
                                 ascend_twin::kBlockBytes);
@@ -133,19 +142,33 @@ inline void DataCopy(const LocalTensor<T>& dst, const GlobalTensor<T>& src,
     }
 }
 
-// L1 -> L0A or L0B, one fractal a repeat. A fractal of L0B is 16 rows of n with k inside; its panel
-// is k-major, so there a plain load turns it and ifTranspose does not.
+// L1 -> L0A or L0B, one fractal a repeat. One of L0A is rows of m with k inside, as in L1. One of
+// L0B is rows of n with k inside; Mmad wants k outside, so a plain load turns it there, and
+// ifTranspose does not.
 template <typename T>
 inline void LoadData(const LocalTensor<T>& dst, const LocalTensor<T>& src,
                      const LoadData2DParams& params) {
+    using ascend_twin::FractalForm;
     constexpr uint32_t elems = ascend_twin::kFractalBytes / sizeof(T);
-    const uint32_t panels = params.repeatTimes * (1 + params.dstGap) * elems;
-    ascend_twin::KeepOperands(dst.Panel(), dst.Panel() + panels);
-    const bool turn = (dst.GetPosition() == TPosition::B2) != params.ifTranspose;
+    const uint32_t span = params.repeatTimes * (1 + params.dstGap);
+    const T* source = src.Data() + params.startIndex * elems;
+    if (dst.GetPosition() == TPosition::B2) {
+        constexpr bool isHalf = std::is_same_v<T, half>;
+        const FractalForm plain = isHalf ? FractalForm::kHalfRowsN : FractalForm::kFloatRowsN;
+        const FractalForm form = params.ifTranspose ? FractalForm::kHalfRowsK : plain;
+        const uint32_t at = ascend_twin::BeforeLoadB(dst.Panel(), elems, span);
+        ascend_twin::RightOperand& right = ascend_twin::CurrentContext().memory->l0b;
+        for (uint32_t repeat = 0; repeat < params.repeatTimes; ++repeat) {
+            right.Place(at + repeat * (1 + params.dstGap),
+                        source + repeat * params.srcStride * elems, form);
+        }
+        return;
+    }
+    ascend_twin::BeforeLoadA(dst.Panel(), span * elems);
     for (uint32_t repeat = 0; repeat < params.repeatTimes; ++repeat) {
-        const T* fractal = src.Data() + (params.startIndex + repeat * params.srcStride) * elems;
+        const T* fractal = source + repeat * params.srcStride * elems;
         float* panel = dst.Panel() + repeat * (1 + params.dstGap) * elems;
-        if (turn) {
+        if (params.ifTranspose) {
             ascend_twin::FractalToPanelTransposed(panel, fractal);
         } else {
             ascend_twin::FractalToPanel(panel, fractal);
@@ -158,29 +181,27 @@ inline void LoadData(const LocalTensor<T>& dst, const LocalTensor<T>& src,
 template <typename T>
 inline void LoadDataWithTranspose(const LocalTensor<T>& dst, const LocalTensor<T>& src,
                                   const LoadData2dTransposeParams& params) {
+    using ascend_twin::FractalForm;
     static_assert(std::is_same_v<T, float>, "the twin's LoadDataWithTranspose serves float");
     constexpr uint32_t elems = ascend_twin::kFractalBytes / sizeof(T);
+    const uint32_t gap = 1 + params.dstFracGap;
+    const uint32_t span = params.repeatTimes * (1 + params.dstGap) + gap;
     const bool toB = dst.GetPosition() == TPosition::B2;
-    const uint32_t panels =
-        (params.repeatTimes * (1 + params.dstGap) + 1 + params.dstFracGap) * elems;
-    ascend_twin::KeepOperands(dst.Panel(), dst.Panel() + panels);
+    ascend_twin::RightOperand& right = ascend_twin::CurrentContext().memory->l0b;
+    const uint32_t at = toB ? ascend_twin::BeforeLoadB(dst.Panel(), elems, span) : 0;
+    if (!toB) ascend_twin::BeforeLoadA(dst.Panel(), span * elems);
     for (uint32_t repeat = 0; repeat < params.repeatTimes; ++repeat) {
         const T* square = src.Data() + (params.startIndex + repeat * params.srcStride) * 2 * elems;
-        float* first = dst.Panel() + repeat * (1 + params.dstGap) * elems;
-        float* second = first + (1 + params.dstFracGap) * elems;
-        if (toB) {  // n is innermost there, as it is in the source
-            for (uint32_t r = 0; r < 16; ++r) {
-                float* row = (r < 8 ? first : second) + r % 8 * 16;
-                std::memcpy(row, square + r * 8, ascend_twin::kBlockBytes);
-                std::memcpy(row + 8, square + elems + r * 8, ascend_twin::kBlockBytes);
-            }
+        const uint32_t to = repeat * (1 + params.dstGap);
+        if (toB) {
+            right.Place(at + to, square, FractalForm::kFloatUpper);
+            right.Place(at + to + gap, square, FractalForm::kFloatLower);
             continue;
         }
         for (uint32_t r = 0; r < 16; ++r) {
-            float* panel = r < 8 ? first : second;
+            float* panel = dst.Panel() + (r < 8 ? to : to + gap) * elems;
             for (uint32_t c = 0; c < 16; ++c) {
-                const float value = square[(c / 8) * elems + r * 8 + c % 8];
-                panel[c * 8 + r % 8] = value;
+                panel[c * 8 + r % 8] = square[(c / 8) * elems + r * 8 + c % 8];
             }
         }
     }

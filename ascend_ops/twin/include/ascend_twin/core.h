@@ -7,6 +7,7 @@
 
 #include "ascend_twin/dtypes.h"
 #include "ascend_twin/params.h"
+#include "ascend_twin/product.h"
 
 #define __aicore__
 #define __global__
@@ -30,20 +31,55 @@ constexpr uint32_t kL0bBytes = 64 * 1024;
 constexpr uint32_t kL0cBytes = 128 * 1024;
 constexpr uint32_t kAivPerCore = 2;
 constexpr uint32_t kNumFlags = 16;
+constexpr uint32_t kMovedOut = 8;
 
 enum class Role : uint8_t { kAic, kAiv0, kAiv1 };
 
 enum class KernelType : uint8_t { kMixAic1Aiv2, kAivOnly };
 
-// The memories of one AIC and its two AIVs. L0A and L0B are seen by Mmad alone, so they hold float
-// panels whatever the element type: element i of the hardware's buffer is float i of the panel, and
-// a B fractal is stored with n innermost.
+// How a fractal of L0B is found: where it lies in L1 and how it has to be turned, or as a panel.
+enum class FractalForm : uint8_t {
+    kPanel,       // float, k rows of 16 n: in OperandBuffer::panels
+    kHalfRowsN,   // half, 16 rows of n with 16 k inside
+    kHalfRowsK,   // half, 16 rows of k with 16 n inside
+    kFloatRowsN,  // float, 16 rows of n with 8 k inside
+    kFloatUpper,  // float, k rows 0 to 7 of a square of two 16 x 8 fractals
+    kFloatLower   // float, its k rows 8 to 15
+};
+
+// What LoadData has put into L0B. It is turned into panels where it is multiplied, a few columns at
+// a time, so that they need not leave the nearest cache.
+struct RightOperand {
+    static constexpr uint32_t kFractals = kL0bBytes / 512;
+    static constexpr uint32_t kBlockK = 256;  // depth that is multiplied at a time
+
+    const void* source[kFractals];
+    FractalForm form[kFractals];
+    alignas(64) float panels[kL0bBytes / sizeof(half)];
+    // What is being multiplied: up to kBlockK rows of 32 columns, and of 16 of a turned left
+    // operand.
+    alignas(64) float columns[2 * kBlockK * 16];
+    alignas(64) float turned[kBlockK * 16];
+
+    // A fractal is what lies at `from` in L1, as long as that is not overwritten.
+    void Place(uint32_t at, const void* from, FractalForm as) {
+        source[at] = from;
+        form[at] = as;
+    }
+};
+
+// The memories of one AIC and its two AIVs. L0A is seen by Mmad alone, so it holds floats whatever
+// the element type: element i of the hardware's buffer is float i.
 struct CoreMemory {
     alignas(64) uint8_t ub[kAivPerCore][kUbBytes];
     alignas(64) uint8_t l1[kL1Bytes];
     alignas(64) float l0a[kL0aBytes / sizeof(half)];
-    alignas(64) float l0b[kL0bBytes / sizeof(half)];
+    RightOperand l0b;
     alignas(64) uint8_t l0c[kL0cBytes];
+    PendingProduct pending;
+    // Tiles that went to GM without ever lying in L0C: nothing may read them there.
+    const float* movedOut[kMovedOut];
+    uint32_t nextMovedOut = 0;
 };
 
 // What the running role is and where; switched by the scheduler together with the fiber.

@@ -17,7 +17,10 @@ inline void Mmad(const LocalTensor<T>& dst, const LocalTensor<U>& fm, const Loca
     static_assert(std::is_same_v<T, float>, "the twin's Mmad accumulates in float");
     static_assert(std::is_same_v<U, half> || std::is_same_v<U, float>,
                   "the twin's Mmad multiplies half or float");
-    ascend_twin::AddProduct(dst.Data(), {fm.Panel(), filter.Panel(), params.k}, params.m, params.n,
+    constexpr uint32_t elems = ascend_twin::kFractalBytes / sizeof(U);
+    ascend_twin::CoreMemory* memory = ascend_twin::CurrentContext().memory;
+    const uint32_t b = static_cast<uint32_t>(filter.Panel() - memory->l0b.panels) / elems;
+    ascend_twin::AddProduct(dst.Data(), {fm.Panel(), b, params.k}, params.m, params.n,
                             ascend_twin::kFractalCols<U>, !params.cmatrixInitVal);
 }
 

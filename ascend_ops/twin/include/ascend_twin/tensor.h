@@ -28,7 +28,7 @@ inline uint8_t* LocalAddress(AscendC::TPosition position, uint32_t address) {
         case AscendC::TPosition::A2:
             return reinterpret_cast<uint8_t*>(memory->l0a + address / sizeof(T));
         case AscendC::TPosition::B2:
-            return reinterpret_cast<uint8_t*>(memory->l0b + address / sizeof(T));
+            return reinterpret_cast<uint8_t*>(memory->l0b.panels + address / sizeof(T));
         case AscendC::TPosition::CO1:
             return memory->l0c + address;
         default:
@@ -96,6 +96,9 @@ class LocalTensor {
     }
     void SetValue(uint32_t offset, T value) const {
         Settle();
+        if (position_ == TPosition::A1 || position_ == TPosition::B1) {
+            ascend_twin::BeforeL1Write(Data() + offset, Data() + offset + 1);
+        }
         Data()[offset] = value;
     }
     uint32_t GetSize() const { return elems_; }
