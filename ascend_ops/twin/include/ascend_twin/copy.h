@@ -21,6 +21,32 @@ constexpr uint32_t kFractalRows = 16;
 template <typename T>
 constexpr uint32_t kFractalCols = kBlockBytes / sizeof(T);
 
+// One block, through a register.
+inline void CopyBlock(void* to, const void* from) {
+    typedef uint64_t Block __attribute__((vector_size(kBlockBytes)));
+    Block block;
+    std::memcpy(&block, from, kBlockBytes);
+    std::memcpy(to, &block, kBlockBytes);
+}
+
+// rows x blocks of 32 bytes, row-major with a pitch, to fractals some bytes apart.
+inline void RowsToFractals(uint8_t* to, uint64_t blockStep, uint64_t rowStep, const uint8_t* from,
+                           uint64_t pitch, uint32_t rows, uint32_t blocks) {
+    for (uint32_t block = 0; block < blocks; ++block) {
+        uint8_t* out = to + block * blockStep;
+        const uint8_t* in = from + block * kBlockBytes;
+        // The rows of the next call, a line for every two of their blocks.
+        const uint8_t* next = block % 2 == 0 ? in + rows * pitch : in;
+        for (uint32_t row = 0; row < rows; ++row) {
+            __builtin_prefetch(next);
+            CopyBlock(out, in);
+            out += rowStep;
+            in += pitch;
+            next += pitch;
+        }
+    }
+}
+
 // One 512-byte fractal of T, rows as stored, to a float panel of the same shape.
 template <typename T>
 inline void FractalToPanel(float* panel, const T* fractal) {
@@ -118,18 +144,10 @@ inline void DataCopy(const LocalTensor<T>& dst, const GlobalTensor<T>& src,
                 std::min<uint32_t>(ascend_twin::kFractalRows, params.nValue - first);
             T* to = matrix + first * rowStep;
             const T* from = source + static_cast<uint64_t>(first) * params.srcDValue;
-            const T* following = from + static_cast<uint64_t>(rows) * params.srcDValue;
-            for (uint32_t block = 0; block < wholeBlocks; ++block) {
-                for (uint32_t row = 0; row < rows; ++row) {
-                    // The next fractals' rows, a line for every two of their blocks.
-                    if (block % 2 == 0) {
-                        __builtin_prefetch(following + row * params.srcDValue + block * cols);
-                    }
-                    std::memcpy(to + block * step + row * rowStep,
-                                from + static_cast<uint64_t>(row) * params.srcDValue + block * cols,
-                                ascend_twin::kBlockBytes);
-                }
-            }
+            ascend_twin::RowsToFractals(reinterpret_cast<uint8_t*>(to), step * sizeof(T),
+                                        rowStep * sizeof(T), reinterpret_cast<const uint8_t*>(from),
+                                        static_cast<uint64_t>(params.srcDValue) * sizeof(T), rows,
+                                        wholeBlocks);
             for (uint32_t row = 0; tail != 0 && row < rows; ++row) {
                 T* block = to + wholeBlocks * step + row * rowStep;
                 std::memset(block, 0, ascend_twin::kBlockBytes);
