@@ -1,16 +1,17 @@
-"""Time glm2_ops.flash_attention on this CPU, beside plain numpy in the same run.
+"""Time glm2_ops.flash_attention on this CPU, beside torch (or numpy) in the same run.
 
-    python benchmarks/bench_attention.py            # about two minutes on two cores
-    python benchmarks/bench_attention.py --quick    # a few seconds, smallest shapes only
+    python benchmarks/bench_attention.py            # prefill 512 to 8192, decode 1k to 32k
+    python benchmarks/bench_attention.py --quick    # within a minute
 
 ChatGLM2's shape: 32 query heads on 2 KV heads of 128 dims, pages of 128 tokens, one causal sequence.
 Every shape is checked against the reference before it is timed. These are timings of the CPU twin:
 they say nothing about an NPU.
 
-The peer is dense attention in numpy. It is handed float32 arrays that are already contiguous, so
-paging and widening cost it nothing; in prefill it computes the masked half too, as numpy must.
-GFLOP/s count the visible half only, 4 * D operations a query head and visible key; MB are the bytes
-that any implementation has to move: q, k, v and o once.
+Where torch is installed its fused attention is the peer, in its quickest dtype; in decoding also with
+the heads of a group packed as rows by hand. Otherwise it is dense numpy. Ours and the peers take turns.
+GFLOP/s count the visible half only, 4 * D operations a query head and visible key; the share of peak is
+of float32 multiply-adds in registers, measured in the same run; MB are what any implementation has to
+move: q, k, v and o once.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from common import measure, print_cases, print_table, processor_name
+from common import measure_in_turns, print_cases, print_table, processor_name
+from peers import attention_peers
 
 import glm2_ops
 from glm2_reference import attention
@@ -63,29 +65,12 @@ def check(problem: RaggedProblem, attend: Callable[[np.ndarray[Any, Any]], Any])
     assert_accurate(got, tnd_from_bnsd(plains), tnd_from_bnsd(goldens), "L1")
 
 
-def numpy_attention(
-    q: np.ndarray[Any, Any], k: np.ndarray[Any, Any], v: np.ndarray[Any, Any]
-) -> np.ndarray[Any, Any]:
-    """Dense causal attention of q (G, N / G, S, D) over k and v (G, 1, L, D), float32."""
-    scores = q @ k.swapaxes(-1, -2)
-    scores *= HEAD_DIM**-0.5
-    len_q, len_kv = scores.shape[-2:]
-    if len_q > 1:
-        hidden = np.triu(np.ones((len_q, len_kv), np.bool_), k=len_kv - len_q + 1)
-        scores[..., hidden] = -np.inf
-    scores -= scores.max(axis=-1, keepdims=True)
-    np.exp(scores, out=scores)
-    scores /= scores.sum(axis=-1, keepdims=True)
-    return scores @ v
-
-
 def run_case(
-    phase: str, len_q: int, len_kv: int, dtypes: tuple[str, str], runs: int
+    phase: str, len_q: int, len_kv: int, dtypes: tuple[str, str], runs: int, peak_gflops: float
 ) -> tuple[list[str], dict[str, Any]]:
     """Check and time one shape."""
-    rng = np.random.default_rng(0)
     problem = random_ragged(
-        rng,
+        np.random.default_rng(0),
         seq_lens_q=[len_q],
         seq_lens_kv=[len_kv],
         num_heads=NUM_HEADS,
@@ -94,7 +79,9 @@ def run_case(
         dtype=np.dtype(dtypes[0]),
         kv_dtype=np.dtype(dtypes[1]),
     )
-    table, num_pages = random_block_table(rng, problem.seq_len_kv, page_size=PAGE_SIZE)
+    table, num_pages = random_block_table(
+        np.random.default_rng(0), problem.seq_len_kv, page_size=PAGE_SIZE
+    )
     k_cache, v_cache = (
         paged_from_tnd(
             x, problem.cu_seqlens_kv, table, num_pages=num_pages, page_size=PAGE_SIZE, fill=0.0
@@ -103,30 +90,31 @@ def run_case(
     )
     pages = (k_cache, v_cache, table, problem.cu_seqlens_q, problem.seq_len_kv)
     check(problem, lambda q: glm2_ops.flash_attention(q, *pages))
-    ours = measure(lambda: glm2_ops.flash_attention(problem.q, *pages), runs=runs)
-
-    grouped = (len_q, NUM_KV_HEADS, NUM_HEADS // NUM_KV_HEADS, HEAD_DIM)
-    q = np.ascontiguousarray(problem.q.reshape(grouped).transpose(1, 2, 0, 3), np.float32)
-    k, v = (
-        np.ascontiguousarray(x.swapaxes(0, 1)[:, None], np.float32) for x in (problem.k, problem.v)
+    peers = attention_peers(
+        problem.q, problem.k, problem.v, threads=glm2_ops.build_info()["threads"]
     )
-    peer = measure(lambda: numpy_attention(q, k, v), runs=min(runs, 5), warm_up=1)
+    calls = [lambda: glm2_ops.flash_attention(problem.q, *pages), *(peer.call for peer in peers)]
+    ours, *theirs = measure_in_turns(calls, runs=runs)
+    times = {peer.name: timing.median_s for peer, timing in zip(peers, theirs, strict=True)}
+    best = min((name for name in times if "enable_gqa" not in name), key=times.__getitem__)
 
     visible = len_q * (len_kv - len_q) + len_q * (len_q + 1) // 2  # query, key pairs of one head
-    flops = 4 * HEAD_DIM * NUM_HEADS * visible
+    gflops = 4 * HEAD_DIM * NUM_HEADS * visible / ours.median_s / 1e9
     moved_bytes = 2 * problem.q.nbytes + problem.k.nbytes + problem.v.nbytes
-    ratio = peer.median_s / ours.median_s
+    ratio = times[best] / ours.median_s
     row = [
         phase,
         "/".join(dtypes),
         str(len_kv),
         f"{ours.median_s * 1e3:.3f}",
         f"{ours.lower_s * 1e3:.3f}-{ours.upper_s * 1e3:.3f}",
-        f"{flops / ours.median_s / 1e9:.1f}",
+        f"{gflops:.1f}",
+        f"{gflops / peak_gflops:.0%}",
         f"{moved_bytes / 1e6:.2f}",
         f"{moved_bytes / ours.median_s / 1e9:.2f}",
-        f"{peer.median_s * 1e3:.3f}",
+        f"{times[best] * 1e3:.3f}",
         f"{ratio:.2f}",
+        best,
     ]
     case = {
         "phase": phase,
@@ -134,27 +122,43 @@ def run_case(
         "seq_len" if phase == "prefill" else "context": len_kv,
         "ours": ours.median_s * 1e3,
         "unit": "ms",
-        "gflops": flops / ours.median_s / 1e9,
-        "peer": f"numpy {np.__version__} dense float32",
-        "peer_value": peer.median_s * 1e3,
+        "gflops": gflops,
+        "of_peak": gflops / peak_gflops,
+        "peer": best,
+        "peer_value": times[best] * 1e3,
         "ratio": ratio,
+        "peers": {name: seconds * 1e3 for name, seconds in times.items()},
     }
     return row, case
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="smallest shapes, few runs")
+    parser.add_argument("--quick", action="store_true", help="fewer shapes and runs")
     quick = parser.parse_args().quick
-    runs = 5 if quick else 20
-    shapes = [("prefill", n, n) for n in ([512] if quick else [512, 1024, 2048])]
-    shapes += [("decode", 1, n) for n in ([1024] if quick else [1024, 4096])]
+    prefills = [512, 2048, 4096] if quick else [512, 1024, 2048, 4096, 8192]
+    contexts = [1024, 16384] if quick else [1024, 4096, 16384, 32768]
+    dtypes = (DTYPES[0], DTYPES[2]) if quick else DTYPES
     build = glm2_ops.build_info()
+    peaks = glm2_ops.machine_peaks()
     print(f"{processor_name()}; {build['simd']}, {build['threads']} threads, {build['compiler']}")
-    results = [run_case(*shape, dtypes, runs) for shape in shapes for dtypes in DTYPES]
-    header = ["phase", "q/cache", "length", "ms", "quartiles", "GFLOP/s", "MB", "GB/s", "numpy ms"]
-    print_table([*header, "ratio"], [row for row, _ in results])
-    print_cases([case for _, case in results])
+    print(f"peak {peaks['fma_gflops']:.0f} GFLOP/s, reads {peaks['read_gbps']:.1f} GB/s")
+    shapes = [("prefill", n, n, _runs(n, quick)) for n in prefills]
+    shapes += [("decode", 1, n, 20 if quick else 50) for n in contexts]
+    results = [
+        run_case(phase, len_q, len_kv, pair, runs, peaks["fma_gflops"])
+        for phase, len_q, len_kv, runs in shapes
+        for pair in dtypes
+    ]
+    header = ["phase", "q/cache", "length", "ms", "quartiles", "GFLOP/s", "of peak", "MB", "GB/s"]
+    print_table([*header, "peer ms", "ratio", "best peer"], [row for row, _ in results])
+    print_cases([case for _, case in results], peaks=peaks)
+
+
+def _runs(length: int, quick: bool) -> int:
+    """Fewer of what takes seconds."""
+    runs = 20 if length <= 1024 else 10 if length <= 2048 else 5
+    return max(3, runs // 2) if quick else runs
 
 
 if __name__ == "__main__":

@@ -21,17 +21,19 @@ class Timing:
     upper_s: float
 
 
-def measure(function: Callable[[], Any], *, runs: int, warm_up: int = 3) -> Timing:
-    """Time ``runs`` calls of ``function`` one by one, after ``warm_up`` untimed ones."""
-    for _ in range(warm_up):
-        function()
-    seconds = []
-    for _ in range(runs):
-        started = time.perf_counter()
-        function()
-        seconds.append(time.perf_counter() - started)
-    lower, median, upper = statistics.quantiles(seconds, n=4, method="inclusive")
-    return Timing(median, lower, upper)
+def measure_in_turns(
+    functions: Sequence[Callable[[], Any]], *, runs: int, warm_up: int = 2
+) -> list[Timing]:
+    """Time several functions, one call of each at a time, so that all see the same machine."""
+    seconds: list[list[float]] = [[] for _ in functions]
+    for run in range(-warm_up, runs):
+        for times, function in zip(seconds, functions, strict=True):
+            started = time.perf_counter()
+            function()
+            if run >= 0:
+                times.append(time.perf_counter() - started)
+    quartiles = [statistics.quantiles(times, n=4, method="inclusive") for times in seconds]
+    return [Timing(median, lower, upper) for lower, median, upper in quartiles]
 
 
 def processor_name() -> str:
@@ -49,6 +51,6 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         print("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
 
 
-def print_cases(cases: Sequence[dict[str, Any]]) -> None:
+def print_cases(cases: Sequence[dict[str, Any]], **facts: Any) -> None:
     """Print the last line: one JSON object; ``ratio`` above 1 means ours is faster."""
-    print(json.dumps({"cases": list(cases)}))
+    print(json.dumps({"cases": list(cases), **facts}))

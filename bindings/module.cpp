@@ -1,5 +1,6 @@
 // glm2_ops._native: the operators for numpy. Arguments were checked in Python.
 #include "ascend_ops/build_info.h"
+#include "ascend_ops/machine_probe.h"
 #include "common.h"
 
 PYBIND11_MODULE(_native, module) {
@@ -8,6 +9,16 @@ PYBIND11_MODULE(_native, module) {
     glm2::RegisterFlashAttention(module);
     glm2::RegisterRopeAppend(module);
     module.def("set_num_threads", &ascend_ops::SetNumThreads);
+    module.def("machine_peaks", [](uint64_t readBytes) {
+        pybind11::gil_scoped_release release;
+        const double fmaGflops = ascend_ops::MeasureFmaGflops();
+        const double readGbps = ascend_ops::MeasureReadGbps(readBytes);
+        pybind11::gil_scoped_acquire acquire;
+        pybind11::dict peaks;
+        peaks["fma_gflops"] = fmaGflops;
+        peaks["read_gbps"] = readGbps;
+        return peaks;
+    });
     module.def("build_info", [] {
         const ascend_ops::BuildInfo info = ascend_ops::GetBuildInfo();
         pybind11::dict fields;

@@ -4,8 +4,15 @@ Names, argument order and results are those of ``glm2_reference``; `glm2_ops.min
 same operators as MindSpore primitives.
 """
 
-from glm2_ops._library import build_info, library_path, set_num_threads
+from glm2_ops._library import build_info, library_path, machine_peaks, set_num_threads
 from glm2_ops.attention import flash_attention
 from glm2_ops.rope import rope_append
 
-__all__ = ["build_info", "flash_attention", "library_path", "rope_append", "set_num_threads"]
+__all__ = [
+    "build_info",
+    "flash_attention",
+    "library_path",
+    "machine_peaks",
+    "rope_append",
+    "set_num_threads",
+]

@@ -53,6 +53,37 @@ def build_info() -> dict[str, Any]:
     return {"version": importlib.metadata.version("glm2"), **native.build_info()}
 
 
+def machine_peaks(*, read_bytes: int = 2**30) -> dict[str, float]:
+    """Measure what this processor can do at most, on the threads that calls use.
+
+    Parameters
+    ----------
+    read_bytes : int
+        Memory that is allocated and read, five times over; well beyond the caches.
+
+    Returns
+    -------
+    peaks : dict
+        ``fma_gflops``: float32 multiply-adds in registers, GFLOP/s. ``read_gbps``: reading memory in
+        four sequential streams a thread, GB/s (1e9).
+
+    Raises
+    ------
+    ValueError
+        If ``read_bytes`` is less than 1 MiB.
+    MemoryError
+        If they cannot be had.
+    """
+    if operator.index(read_bytes) < 2**20:
+        msg = f"read_bytes is {read_bytes}; expected 1 MiB or more, and well beyond the caches"
+        raise ValueError(msg)
+    peaks = native.machine_peaks(operator.index(read_bytes))
+    if peaks["read_gbps"] == 0:
+        msg = f"there is no memory for {read_bytes} bytes to read; lower read_bytes"
+        raise MemoryError(msg)
+    return peaks
+
+
 def set_num_threads(count: int) -> None:
     """Set how many logical cores later calls may use; `GLM2_NUM_THREADS` sets the default.
 
@@ -69,4 +100,4 @@ def set_num_threads(count: int) -> None:
     native.set_num_threads(operator.index(count))
 
 
-__all__ = ["build_info", "library_path", "native", "set_num_threads"]
+__all__ = ["build_info", "library_path", "machine_peaks", "native", "set_num_threads"]

@@ -340,6 +340,16 @@ def test_set_num_threads_refuses_none():
     assert glm2_ops.build_info()["threads"] >= 1
 
 
+def test_machine_peaks_are_those_of_a_processor():
+    peaks = glm2_ops.machine_peaks(read_bytes=2**26)
+    assert 0.5 < peaks["fma_gflops"] < 1e5
+    assert 0.05 < peaks["read_gbps"] < 1e4
+    with pytest.raises(ValueError, match="read_bytes is 5; expected 1 MiB"):
+        glm2_ops.machine_peaks(read_bytes=5)
+    with pytest.raises(MemoryError, match="there is no memory for"):
+        glm2_ops.machine_peaks(read_bytes=2**60)
+
+
 def import_error(code, **environment):
     """Run ``code`` in a fresh interpreter and return what it wrote to stderr."""
     done = subprocess.run(
