@@ -8,7 +8,8 @@ Every shape is checked against the reference before it is timed. These are timin
 they say nothing about an NPU.
 
 Where torch is installed its fused attention is the peer, in its quickest dtype; in decoding also with
-the heads of a group packed as rows by hand. Otherwise it is dense numpy. Ours and the peers take turns.
+the heads of a group packed as rows by hand. Otherwise it is dense numpy. Blocks of calls of ours and
+of the peers take turns.
 GFLOP/s count the visible half only, 4 * D operations a query head and visible key; the share of peak is
 of float32 multiply-adds in registers, measured in the same run; MB are what any implementation has to
 move: q, k, v and o once.

@@ -22,16 +22,21 @@ class Timing:
 
 
 def measure_in_turns(
-    functions: Sequence[Callable[[], Any]], *, runs: int, warm_up: int = 2
+    functions: Sequence[Callable[[], Any]], *, runs: int, rounds: int = 2, warm_up: int = 2
 ) -> list[Timing]:
-    """Time several functions, one call of each at a time, so that all see the same machine."""
+    """Time several functions, a block of calls of each at a time, so that all see the same machine.
+
+    A pause before each block lets the threads of the one before fall asleep: pools spin for a while.
+    """
     seconds: list[list[float]] = [[] for _ in functions]
-    for run in range(-warm_up, runs):
+    for _ in range(rounds):
         for times, function in zip(seconds, functions, strict=True):
-            started = time.perf_counter()
-            function()
-            if run >= 0:
-                times.append(time.perf_counter() - started)
+            time.sleep(0.3)
+            for run in range(-warm_up, max(2, runs // rounds)):
+                started = time.perf_counter()
+                function()
+                if run >= 0:
+                    times.append(time.perf_counter() - started)
     quartiles = [statistics.quantiles(times, n=4, method="inclusive") for times in seconds]
     return [Timing(median, lower, upper) for lower, median, upper in quartiles]
 
