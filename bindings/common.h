@@ -18,9 +18,12 @@ namespace glm2 {
 void RegisterFlashAttention(pybind11::module_& module);
 void RegisterRopeAppend(pybind11::module_& module);
 
-// float16 or float32: Python has refused everything else.
+// float16, bfloat16 or float32: Python has refused everything else. numpy itself has no bfloat16;
+// that of ml_dtypes is no float to it.
 inline ascend_ops::DataType TypeOf(const pybind11::array& array) {
-    return array.itemsize() == 2 ? ascend_ops::DataType::kFloat16 : ascend_ops::DataType::kFloat32;
+    if (array.itemsize() == 4) return ascend_ops::DataType::kFloat32;
+    return array.dtype().kind() == 'f' ? ascend_ops::DataType::kFloat16
+                                       : ascend_ops::DataType::kBfloat16;
 }
 
 inline uint32_t Dim(const pybind11::array& array, pybind11::ssize_t axis) {

@@ -32,10 +32,13 @@ struct Params {
     }
     uint32_t Dim(int index, int axis) const { return static_cast<uint32_t>(shapes[index][axis]); }
     DataType Type(int index) const {
-        return std::strcmp(dtypes[index], "float16") == 0 ? DataType::kFloat16 : DataType::kFloat32;
+        if (std::strcmp(dtypes[index], "float32") == 0) return DataType::kFloat32;
+        return std::strcmp(dtypes[index], "float16") == 0 ? DataType::kFloat16
+                                                          : DataType::kBfloat16;
     }
     bool IsFloat(int index) const {
         return std::strcmp(dtypes[index], "float16") == 0 ||
+               std::strcmp(dtypes[index], "bfloat16") == 0 ||
                std::strcmp(dtypes[index], "float32") == 0;
     }
 };
@@ -71,7 +74,7 @@ extern "C" ASCEND_OPS_API int Glm2FlashAttention(int nparam, void** params, int*
     if (nparam != kParams) return Report("flash_attention", "wrong number of parameters");
     const Params p = {params, shapes, dtypes};
     if (!p.IsFloat(0) || !p.IsFloat(1)) {
-        return Report("flash_attention", "q and the cache must be float16 or float32");
+        return Report("flash_attention", "q and the cache must be float16, bfloat16 or float32");
     }
     ascend_ops::FlashAttentionArgs args;
     args.q = p.In<void>(0);
@@ -111,7 +114,7 @@ extern "C" ASCEND_OPS_API int Glm2RopeAppend(int nparam, void** params, int* /*n
     if (nparam != kParams) return Report("rope_append", "wrong number of parameters");
     const Params p = {params, shapes, dtypes};
     if (!p.IsFloat(0) || !p.IsFloat(3)) {
-        return Report("rope_append", "qkv and the cache must be float16 or float32");
+        return Report("rope_append", "qkv and the cache must be float16, bfloat16 or float32");
     }
     ascend_ops::RopeAppendArgs args;
     args.qkv = p.In<void>(0);

@@ -29,14 +29,14 @@ def flash_attention(
 
     ``o = softmax(scale * q k^T) v``. Query i of sequence b stands at position
     ``seq_len_kv[b] - len_q[b] + i``. Both products take operands of the cache's dtype (a float32 q
-    over a float16 cache is rounded) and accumulate in float32; the softmax is float32.
+    over a 16-bit cache is rounded) and accumulate in float32; the softmax is float32.
 
     Parameters
     ----------
-    q : float16 or float32, (T, N, D)
+    q : float16, bfloat16 or float32, (T, N, D)
         Queries of all sequences. D is a multiple of 16 up to 256; N * D is at most 65,535.
-    k_cache, v_cache : float16 or float32, (num_pages, G, page_size, D)
-        q's dtype, or float16 under a float32 q. N is a multiple of G, at most 128 times G;
+    k_cache, v_cache : float16, bfloat16 or float32, (num_pages, G, page_size, D)
+        q's dtype, or a 16-bit one under a float32 q. N is a multiple of G, at most 128 times G;
         page_size is a multiple of 16 up to 256.
     block_table : int32, (B, max_pages)
         Page ids of each sequence in order; entries past its length may hold anything.

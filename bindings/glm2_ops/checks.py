@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-_FLOATS = (np.dtype(np.float16), np.dtype(np.float32))
+_FLOATS = ("float16", "bfloat16", "float32")  # by name: numpy has no bfloat16 of its own
 _MAX_INT32 = 2**31 - 1
 _MAX_LENGTH = 2**30  # positions and windows add up inside int32
 
@@ -40,13 +40,16 @@ def check_shape(name: str, array: npt.NDArray[Any], wanted: tuple[int, ...], why
 
 
 def check_float_pair(name: str, x: npt.NDArray[Any], k: npt.NDArray[Any]) -> None:
-    """Require float16 or float32, and a cache of x's dtype or of float16 under a float32 x."""
+    """Require floats that are served, and a cache of x's dtype or a 16-bit one under a float32 x."""
     for label, array in ((name, x), ("k_cache", k)):
-        if array.dtype not in _FLOATS:
-            msg = f"{label} has dtype {array.dtype}; the operators serve float16 and float32"
+        if array.dtype.name not in _FLOATS:
+            msg = f"{label} has dtype {array.dtype}; the operators serve {', '.join(_FLOATS)}"
             raise TypeError(msg)
     if x.dtype not in (k.dtype, np.dtype(np.float32)):
-        msg = f"{name} is {x.dtype} and k_cache {k.dtype}; a float32 cache needs a float32 {name}"
+        msg = (
+            f"{name} is {x.dtype} and k_cache {k.dtype}; the cache must have the dtype of {name}, or a "
+            f"16-bit one under a float32 {name}"
+        )
         raise TypeError(msg)
 
 

@@ -32,11 +32,11 @@ def rope_append(
 
     Parameters
     ----------
-    qkv : float16 or float32, (T, (N + 2 G) * D)
+    qkv : float16, bfloat16 or float32, (T, (N + 2 G) * D)
         Rows hold N query heads, G key heads and G value heads. D is a multiple of 16 up to 256.
     cos, sin : float32, (max_position, rotary_dim / 2)
-    k_cache, v_cache : float16 or float32, (num_pages, G, page_size, D)
-        qkv's dtype, or float16 under a float32 qkv. Written in place.
+    k_cache, v_cache : float16, bfloat16 or float32, (num_pages, G, page_size, D)
+        qkv's dtype, or a 16-bit one under a float32 qkv. Written in place.
     block_table : int32, (B, max_pages)
     cu_seqlens_q : int32, (B + 1,)
     seq_len_kv : int32, (B,)

@@ -68,8 +68,8 @@ void LoadByColumns(const LocalTensor<T>& l0a, const LocalTensor<T>& l1, uint32_t
 }
 
 // A stored (K, M), half: each fractal is transposed on its way.
-void LoadTransposedA(const LocalTensor<half>& l0a, const LocalTensor<half>& l1, uint32_t m,
-                     uint32_t k) {
+template <typename T>
+void LoadTransposedA(const LocalTensor<T>& l0a, const LocalTensor<T>& l1, uint32_t m, uint32_t k) {
     constexpr uint32_t elems = 256;
     const uint32_t m1 = Up(m, 16) / 16, k1 = Up(k, 16) / 16;
     AscendC::LoadData2DParams params;
@@ -96,7 +96,8 @@ void LoadFromNK(const LocalTensor<T>& l0b, const LocalTensor<T>& l1, uint32_t n,
 
 // B stored (K, N). half: LoadData transposes. float: LoadDataWithTranspose on squares, whose two
 // fractals lie side by side when L1 holds one NZ matrix for every 16 rows.
-void LoadFromKN(const LocalTensor<half>& l0b, const LocalTensor<half>& l1, uint32_t n, uint32_t k) {
+template <typename T>
+void LoadFromKN(const LocalTensor<T>& l0b, const LocalTensor<T>& l1, uint32_t n, uint32_t k) {
     constexpr uint32_t elems = 256;
     const uint32_t n1 = Up(n, 16) / 16, k1 = Up(k, 16) / 16;
     AscendC::LoadData2DParams params;
@@ -153,7 +154,7 @@ void CheckProduct(const Shape& s, LoadA howA, LoadB howB, bool accumulate) {
         const LocalTensor<T> l0b(TPosition::B2, 0, 64 * 1024 / sizeof(T));
         const LocalTensor<float> l0c(TPosition::CO1, 0, cElems);
         if (howA == LoadA::kFromKM) {
-            if constexpr (std::is_same_v<T, half>) {
+            if constexpr (sizeof(T) == 2) {
                 FillNz(a1, Transposed(a, s.m, s.k), s.k, s.m);
                 LoadTransposedA(l0a, a1, s.m, s.k);
             }
@@ -165,7 +166,7 @@ void CheckProduct(const Shape& s, LoadA howA, LoadB howB, bool accumulate) {
             FillNz(b1, Transposed(b, s.k, s.n), s.n, s.k);
             LoadFromNK(l0b, b1, s.n, s.k);
         } else {
-            if constexpr (std::is_same_v<T, half>) {
+            if constexpr (sizeof(T) == 2) {
                 FillNz(b1, b, s.k, s.n);
             } else {
                 FillSquares(b1, b, s.k, s.n);
@@ -201,7 +202,7 @@ const std::vector<Shape>& Shapes() {
 
 template <typename T>
 class Mmad : public testing::Test {};
-using Elements = testing::Types<half, float>;
+using Elements = testing::Types<half, bfloat16_t, float>;
 TYPED_TEST_SUITE(Mmad, Elements);
 
 TYPED_TEST(Mmad, MultipliesByATransposedMatrix) {
@@ -231,6 +232,7 @@ TYPED_TEST(Mmad, TakesFractalsLoadedWithGaps) {
 TEST(LoadData, TransposesALeftOperand) {
     for (const Shape& shape : Shapes()) {
         CheckProduct<half>(shape, LoadA::kFromKM, LoadB::kFromNK, false);
+        CheckProduct<bfloat16_t>(shape, LoadA::kFromKM, LoadB::kFromNK, false);
     }
 }
 

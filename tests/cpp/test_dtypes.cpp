@@ -1,4 +1,4 @@
-// half conversions over every pattern, and ExpOf against the C library in double.
+// half and bfloat16_t conversions over every pattern, and ExpOf against the C library in double.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -46,6 +46,64 @@ std::vector<uint16_t> ToHalf(const std::vector<float>& values) {
         }
     }
     return bulk;
+}
+
+// bfloat16 by its definition, in double.
+double SlowBfloat16(uint32_t bits) {
+    const double sign = bits & 0x8000u ? -1.0 : 1.0;
+    const int exponent = static_cast<int>(bits >> 7 & 0xffu);
+    const double fraction = static_cast<double>(bits & 0x7fu) / 128.0;
+    if (exponent == 255) {
+        return fraction != 0.0 ? std::nan("") : sign * std::numeric_limits<double>::infinity();
+    }
+    if (exponent == 0) return sign * std::ldexp(fraction, -126);
+    return sign * std::ldexp(1.0 + fraction, exponent - 127);
+}
+
+TEST(Bfloat16, EveryPatternWidensExactly) {
+    const std::vector<uint16_t> bits = AllPatterns();
+    std::vector<float> wide(kPatterns);
+    ascend_twin::Bfloat16ToFloat(wide.data(), bits.data(), kPatterns);
+    for (uint32_t i = 0; i < kPatterns; ++i) {
+        const double want = SlowBfloat16(i);
+        if (std::isnan(want)) {
+            EXPECT_TRUE(std::isnan(wide[i])) << i;
+        } else {
+            EXPECT_EQ(wide[i], want) << i;
+            EXPECT_EQ(std::signbit(wide[i]), (i & 0x8000u) != 0) << i;
+        }
+    }
+}
+
+TEST(Bfloat16, NarrowsToTheNearestTiesToEven) {
+    // Between each pattern and the next: themselves, and a quarter, half and three quarters of the
+    // way.
+    std::vector<float> values;
+    std::vector<uint16_t> want;
+    for (uint32_t i = 0; i < 0x7f7fu; ++i) {
+        const double low = SlowBfloat16(i), high = SlowBfloat16(i + 1);
+        for (const double part : {0.0, 0.25, 0.5, 0.75}) {
+            values.push_back(static_cast<float>(low + part * (high - low)));
+            const bool up = part > 0.5 || (part == 0.5 && i % 2 == 1);
+            want.push_back(static_cast<uint16_t>(i + up));
+            values.push_back(-values.back());
+            want.push_back(static_cast<uint16_t>((i + up) | 0x8000u));
+        }
+    }
+    std::vector<uint16_t> got(values.size());
+    ascend_twin::FloatToBfloat16(got.data(), values.data(), static_cast<uint32_t>(values.size()));
+    EXPECT_EQ(got, want);
+}
+
+TEST(Bfloat16, InfinityAndNanStayWhatTheyAre) {
+    const float infinity = std::numeric_limits<float>::infinity();
+    EXPECT_EQ(ascend_twin::FloatToBfloat16Bits(infinity), 0x7f80);
+    EXPECT_EQ(ascend_twin::FloatToBfloat16Bits(-infinity), 0xff80);
+    EXPECT_EQ(ascend_twin::FloatToBfloat16Bits(3.4e38f), 0x7f80);  // rounds up past the largest
+    for (const uint32_t bits : {0x7f800001u, 0x7fffffffu, 0xffc00000u}) {
+        const uint16_t narrow = ascend_twin::FloatToBfloat16Bits(ascend_twin::FloatOf(bits));
+        EXPECT_TRUE(std::isnan(SlowBfloat16(narrow))) << bits;
+    }
 }
 
 TEST(Half, EveryPatternWidensExactly) {

@@ -79,7 +79,7 @@ TEST(FlashAttentionTiling, KeysNameTheElementTypes) {
     EXPECT_TRUE(FlashAttentionTilingKey(DataType::kFloat32, DataType::kFloat32, &key).ok());
     EXPECT_EQ(key, kKeyFloatFloat);
     ExpectStatus(FlashAttentionTilingKey(DataType::kFloat16, DataType::kFloat32, &key),
-                 StatusCode::kInvalidShape, "a float32 cache needs float32 queries");
+                 StatusCode::kInvalidShape, "the cache must have the queries' type");
 }
 
 // Written down again from the kernel's Init functions, not shared with the tiling.
@@ -201,7 +201,7 @@ TEST(RopeAppendTiling, KeysNameTheElementTypes) {
     EXPECT_TRUE(RopeAppendTilingKey(DataType::kFloat32, DataType::kFloat32, &key).ok());
     EXPECT_EQ(key, kRopeKeyFloatFloat);
     ExpectStatus(RopeAppendTilingKey(DataType::kFloat16, DataType::kFloat32, &key),
-                 StatusCode::kInvalidShape, "a float32 cache needs a float32 qkv");
+                 StatusCode::kInvalidShape, "the cache must have qkv's type");
 }
 
 TEST(RopeAppendTiling, EveryPassFits) {

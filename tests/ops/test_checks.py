@@ -141,12 +141,12 @@ INDEX_CASES = [
         (
             {"q": ones(3, 4, 32, dtype=int)},
             TypeError,
-            "q has dtype int64; the operators serve float16 and float32",
+            "q has dtype int64; the operators serve float16, bfloat16, float32",
         ),
         (
             caches(5, 2, 16, 32, dtype=np.float32),
             TypeError,
-            "q is float16 and k_cache float32; a float32 cache needs a float32 q",
+            "q is float16 and k_cache float32; the cache must have the dtype of q, or a 16-bit one",
         ),
         (
             {"q": ones(3, 4, 16)},
@@ -227,7 +227,7 @@ def read_only(array):
         (
             caches(5, 2, 16, 32, dtype=np.float32),
             TypeError,
-            "qkv is float16 and k_cache float32; a float32 cache needs a float32 qkv",
+            "qkv is float16 and k_cache float32; the cache must have the dtype of qkv",
         ),
         (
             {"qkv": ones(3, 255)},

@@ -7,6 +7,7 @@ import sys
 import threading
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -22,7 +23,11 @@ from glm2_reference.testing import (
     random_ragged,
 )
 
-DTYPES = [(np.float16, np.float16), (np.float32, np.float16), (np.float32, np.float32)]
+BFLOAT16 = ml_dtypes.bfloat16
+DTYPES = [
+    (np.float16, np.float16), (np.float32, np.float16), (np.float32, np.float32),
+    (BFLOAT16, BFLOAT16), (np.float32, BFLOAT16),
+]  # fmt: skip
 dtype_pairs = pytest.mark.parametrize(("dtype", "kv_dtype"), DTYPES)
 
 
@@ -55,7 +60,10 @@ def assert_lse(lse, golden, problem, scale=None):
     largest = [
         np.linalg.norm(x.astype(float), axis=-1).max(initial=0) for x in (problem.q, problem.k)
     ]
-    relative = head_dim * 2.0**-24 + (2.0**-11 if problem.q.dtype != problem.k.dtype else 0)
+    cast = 0.0
+    if problem.q.dtype != problem.k.dtype:
+        cast = float(ml_dtypes.finfo(problem.k.dtype).eps) / 2
+    relative = head_dim * 2.0**-24 + cast
     atol = relative * scale * math.prod(largest) + 2.0**-20  # exp, ln and the row sum
     np.testing.assert_allclose(lse, golden, rtol=2.0**-22, atol=atol)
 
@@ -117,7 +125,7 @@ def cases(draw):
 
 # The rule compares statistics of rounding errors. In float32 the few elements near zero, at the
 # rule's floor of 2**-14, make up the RMSE: one in 20,000.
-ENOUGH_ELEMS = {np.float16: 10_000, np.float32: 800_000}
+ENOUGH_ELEMS = {np.float16: 10_000, BFLOAT16: 10_000, np.float32: 800_000}
 MOST_ELEMS = 4_000_000  # of q, rows that see nothing included
 
 

@@ -96,8 +96,12 @@ Status FlashAttentionTilingKey(DataType qType, DataType cacheType, uint64_t* key
         *key = kKeyFloatHalf;
     } else if (qType == DataType::kFloat32 && cacheType == DataType::kFloat32) {
         *key = kKeyFloatFloat;
+    } else if (qType == DataType::kBfloat16 && cacheType == DataType::kBfloat16) {
+        *key = kKeyBfloat16Bfloat16;
+    } else if (qType == DataType::kFloat32 && cacheType == DataType::kBfloat16) {
+        *key = kKeyFloatBfloat16;
     } else {
-        return Invalid("a float32 cache needs float32 queries");
+        return Invalid("the cache must have the queries' type, or be 16 bits wide under float32");
     }
     return Status::Ok();
 }

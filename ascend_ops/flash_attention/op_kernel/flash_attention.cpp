@@ -26,6 +26,10 @@ extern "C" __global__ __aicore__ void flash_attention(GM_ADDR q, GM_ADDR kCache,
         RunFlashAttention<float, half>(&tilingData, gm);
     } else if (TILING_KEY_IS(2)) {
         RunFlashAttention<float, float>(&tilingData, gm);
+    } else if (TILING_KEY_IS(3)) {
+        RunFlashAttention<bfloat16_t, bfloat16_t>(&tilingData, gm);
+    } else if (TILING_KEY_IS(4)) {
+        RunFlashAttention<float, bfloat16_t>(&tilingData, gm);
     }
     AscendC::PipeBarrier<PIPE_ALL>();
 }

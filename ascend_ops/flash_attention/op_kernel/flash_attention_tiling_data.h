@@ -14,6 +14,8 @@ constexpr uint32_t kMaxTaskSlots = 3;
 constexpr uint64_t kKeyHalfHalf = 0;
 constexpr uint64_t kKeyFloatHalf = 1;
 constexpr uint64_t kKeyFloatFloat = 2;
+constexpr uint64_t kKeyBfloat16Bfloat16 = 3;
+constexpr uint64_t kKeyFloatBfloat16 = 4;
 
 struct FlashAttentionTilingData {
     // The problem.

@@ -9,9 +9,9 @@
 
 namespace ascend_ops {
 
-enum class DataType { kFloat16, kFloat32 };
+enum class DataType { kFloat16, kBfloat16, kFloat32 };
 
-inline uint32_t SizeOf(DataType type) { return type == DataType::kFloat16 ? 2 : 4; }
+inline uint32_t SizeOf(DataType type) { return type == DataType::kFloat32 ? 4 : 2; }
 
 // What one AI core (one AIC, two AIVs) of dav-2201 offers a kernel.
 struct CoreLimits {

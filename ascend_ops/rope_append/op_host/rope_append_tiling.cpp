@@ -27,8 +27,12 @@ Status RopeAppendTilingKey(DataType qkvType, DataType cacheType, uint64_t* key) 
         *key = kRopeKeyFloatHalf;
     } else if (qkvType == DataType::kFloat32 && cacheType == DataType::kFloat32) {
         *key = kRopeKeyFloatFloat;
+    } else if (qkvType == DataType::kBfloat16 && cacheType == DataType::kBfloat16) {
+        *key = kRopeKeyBfloat16Bfloat16;
+    } else if (qkvType == DataType::kFloat32 && cacheType == DataType::kBfloat16) {
+        *key = kRopeKeyFloatBfloat16;
     } else {
-        return Invalid("a float32 cache needs a float32 qkv");
+        return Invalid("the cache must have qkv's type, or be 16 bits wide under float32");
     }
     return Status::Ok();
 }

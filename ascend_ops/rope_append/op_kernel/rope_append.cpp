@@ -26,6 +26,10 @@ extern "C" __global__ __aicore__ void rope_append(GM_ADDR qkv, GM_ADDR cos, GM_A
         RunRopeAppend<float, half>(&tilingData, gm);
     } else if (TILING_KEY_IS(2)) {
         RunRopeAppend<float, float>(&tilingData, gm);
+    } else if (TILING_KEY_IS(3)) {
+        RunRopeAppend<bfloat16_t, bfloat16_t>(&tilingData, gm);
+    } else if (TILING_KEY_IS(4)) {
+        RunRopeAppend<float, bfloat16_t>(&tilingData, gm);
     }
     AscendC::PipeBarrier<PIPE_ALL>();
 }

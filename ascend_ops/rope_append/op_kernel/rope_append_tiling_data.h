@@ -10,6 +10,8 @@ namespace ascend_ops {
 constexpr uint64_t kRopeKeyHalfHalf = 0;
 constexpr uint64_t kRopeKeyFloatHalf = 1;
 constexpr uint64_t kRopeKeyFloatFloat = 2;
+constexpr uint64_t kRopeKeyBfloat16Bfloat16 = 3;
+constexpr uint64_t kRopeKeyFloatBfloat16 = 4;
 
 struct RopeAppendTilingData {
     uint32_t numTokens;

@@ -121,7 +121,9 @@ void Turn(float* to, const float* from) {
 // A fractal of L0B that lies by rows of n, as rows of n in float.
 void FractalByRows(float* rows, const RightOperand& right, uint32_t at) {
     if (right.form[at] == FractalForm::kHalfRowsN) {
-        HalfToFloat(rows, static_cast<const uint16_t*>(right.source[at]), kCols * kCols);
+        ToFloats(rows, static_cast<const half*>(right.source[at]), kCols * kCols);
+    } else if (right.form[at] == FractalForm::kBfloat16RowsN) {
+        ToFloats(rows, static_cast<const bfloat16_t*>(right.source[at]), kCols * kCols);
     } else {
         std::memcpy(rows, right.source[at], kCols * 8 * sizeof(float));
     }
@@ -208,7 +210,8 @@ bool LiesByRows(const PendingProduct& p, const RightOperand& right) {
     const ProductPart& part = p.parts[0];
     const uint32_t count = Fractals(part.k, p.fractalK) * Fractals(p.n, kCols);
     return std::all_of(right.form + part.b, right.form + part.b + count, [](FractalForm form) {
-        return form == FractalForm::kHalfRowsN || form == FractalForm::kFloatRowsN;
+        return form == FractalForm::kHalfRowsN || form == FractalForm::kBfloat16RowsN ||
+               form == FractalForm::kFloatRowsN;
     });
 }
 
@@ -222,10 +225,14 @@ void FractalToPanelOfK(float* panel, const RightOperand& right, uint32_t at, uin
             std::memcpy(panel, source, kCols * fractalK * sizeof(float));
             break;
         case FractalForm::kHalfRowsK:
-            HalfToFloat(panel, static_cast<const uint16_t*>(source), kCols * kCols);
+            ToFloats(panel, static_cast<const half*>(source), kCols * kCols);
+            break;
+        case FractalForm::kBfloat16RowsK:
+            ToFloats(panel, static_cast<const bfloat16_t*>(source), kCols * kCols);
             break;
         case FractalForm::kHalfRowsN:
-            HalfToFloat(rows, static_cast<const uint16_t*>(source), kCols * kCols);
+        case FractalForm::kBfloat16RowsN:
+            FractalByRows(rows, right, at);
             Turn<16>(panel, rows);
             break;
         case FractalForm::kFloatRowsN:

@@ -116,9 +116,7 @@ void BeforeL1Write(const void* begin, const void* end) {
     if (!any) return;
     for (uint32_t at = 0; at < RightOperand::kFractals; ++at) {
         if (reinterpret_cast<uintptr_t>(right.source[at]) - from >= size) continue;
-        const bool isHalf =
-            right.form[at] == FractalForm::kHalfRowsN || right.form[at] == FractalForm::kHalfRowsK;
-        const uint32_t fractalK = isHalf ? 16 : 8;
+        const uint32_t fractalK = right.form[at] < FractalForm::kFloatRowsN ? 16 : 8;
         float* panel = right.panels + at * kCols * fractalK;
         FractalToPanelOfK(panel, right, at, fractalK);
         right.source[at] = panel;

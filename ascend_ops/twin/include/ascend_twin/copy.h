@@ -50,11 +50,23 @@ inline void RowsToFractals(uint8_t* to, uint64_t blockStep, uint64_t rowStep, co
 // One 512-byte fractal of T, rows as stored, to a float panel of the same shape.
 template <typename T>
 inline void FractalToPanel(float* panel, const T* fractal) {
-    if constexpr (std::is_same_v<T, half>) {
-        HalfToFloat(panel, &fractal->bits, kFractalRows * kFractalCols<T>);
+    if constexpr (sizeof(T) == 2) {
+        ToFloats(panel, fractal, kFractalRows * kFractalCols<T>);
     } else {
-        static_assert(std::is_same_v<T, float>, "LoadData serves half and float");
+        static_assert(std::is_same_v<T, float>, "LoadData serves half, bfloat16_t and float");
         std::memcpy(panel, fractal, kFractalBytes);
+    }
+}
+
+// How LoadData leaves fractals of T in L0B; only 16-bit types can be transposed on their way.
+template <typename T>
+constexpr FractalForm FormOf(bool transposed) {
+    if constexpr (std::is_same_v<T, half>) {
+        return transposed ? FractalForm::kHalfRowsK : FractalForm::kHalfRowsN;
+    } else if constexpr (std::is_same_v<T, bfloat16_t>) {
+        return transposed ? FractalForm::kBfloat16RowsK : FractalForm::kBfloat16RowsN;
+    } else {
+        return FractalForm::kFloatRowsN;
     }
 }
 
@@ -171,9 +183,7 @@ inline void LoadData(const LocalTensor<T>& dst, const LocalTensor<T>& src,
     const uint32_t span = params.repeatTimes * (1 + params.dstGap);
     const T* source = src.Data() + params.startIndex * elems;
     if (dst.GetPosition() == TPosition::B2) {
-        constexpr bool isHalf = std::is_same_v<T, half>;
-        const FractalForm plain = isHalf ? FractalForm::kHalfRowsN : FractalForm::kFloatRowsN;
-        const FractalForm form = params.ifTranspose ? FractalForm::kHalfRowsK : plain;
+        const FractalForm form = ascend_twin::FormOf<T>(params.ifTranspose);
         const uint32_t at = ascend_twin::BeforeLoadB(dst.Panel(), elems, span);
         ascend_twin::RightOperand& right = ascend_twin::CurrentContext().memory->l0b;
         for (uint32_t repeat = 0; repeat < params.repeatTimes; ++repeat) {

@@ -39,9 +39,11 @@ enum class KernelType : uint8_t { kMixAic1Aiv2, kAivOnly };
 
 // How a fractal of L0B is found: where it lies in L1 and how it has to be turned, or as a panel.
 enum class FractalForm : uint8_t {
-    kPanel,       // float, k rows of 16 n: in OperandBuffer::panels
-    kHalfRowsN,   // half, 16 rows of n with 16 k inside
-    kHalfRowsK,   // half, 16 rows of k with 16 n inside
+    kPanel,          // float, k rows of 16 n: in RightOperand::panels
+    kHalfRowsN,      // half, 16 rows of n with 16 k inside
+    kHalfRowsK,      // half, 16 rows of k with 16 n inside
+    kBfloat16RowsN,  // bfloat16_t, the same
+    kBfloat16RowsK,
     kFloatRowsN,  // float, 16 rows of n with 8 k inside
     kFloatUpper,  // float, k rows 0 to 7 of a square of two 16 x 8 fractals
     kFloatLower   // float, its k rows 8 to 15

@@ -15,8 +15,9 @@ template <typename T, typename U>
 inline void Mmad(const LocalTensor<T>& dst, const LocalTensor<U>& fm, const LocalTensor<U>& filter,
                  const MmadParams& params) {
     static_assert(std::is_same_v<T, float>, "the twin's Mmad accumulates in float");
-    static_assert(std::is_same_v<U, half> || std::is_same_v<U, float>,
-                  "the twin's Mmad multiplies half or float");
+    static_assert(
+        std::is_same_v<U, half> || std::is_same_v<U, bfloat16_t> || std::is_same_v<U, float>,
+        "the twin's Mmad multiplies half, bfloat16_t or float");
     constexpr uint32_t elems = ascend_twin::kFractalBytes / sizeof(U);
     ascend_twin::CoreMemory* memory = ascend_twin::CurrentContext().memory;
     const uint32_t b = static_cast<uint32_t>(filter.Panel() - memory->l0b.panels) / elems;

@@ -1,4 +1,4 @@
-// Element types of Ascend C on a CPU: half, and its conversions to and from float.
+// Element types of Ascend C on a CPU: half and bfloat16_t, and their conversions to and from float.
 #ifndef ASCEND_TWIN_DTYPES_H_
 #define ASCEND_TWIN_DTYPES_H_
 
@@ -88,6 +88,23 @@ inline void FloatToHalf(uint16_t* dst, const float* src, uint32_t count) {
     for (; i < count; ++i) dst[i] = FloatToHalfBits(src[i]);
 }
 
+// bfloat16 is the upper half of a float: widening is exact.
+inline void Bfloat16ToFloat(float* dst, const uint16_t* src, uint32_t count) {
+    for (uint32_t i = 0; i < count; ++i) dst[i] = FloatOf(static_cast<uint32_t>(src[i]) << 16);
+}
+
+// Rounds to nearest, ties to even; NaN stays NaN.
+inline uint16_t FloatToBfloat16Bits(float value) {
+    const uint32_t bits = BitsOf(value);
+    const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+    const bool isNan = (bits & 0x7fffffffu) > 0x7f800000u;
+    return static_cast<uint16_t>(isNan ? (bits >> 16) | 0x40u : rounded);
+}
+
+inline void FloatToBfloat16(uint16_t* dst, const float* src, uint32_t count) {
+    for (uint32_t i = 0; i < count; ++i) dst[i] = FloatToBfloat16Bits(src[i]);
+}
+
 }  // namespace ascend_twin
 
 // IEEE binary16 storage, as a kernel sees it: arithmetic goes through vector calls, not operators.
@@ -99,5 +116,35 @@ struct half {
     explicit operator float() const { return ascend_twin::HalfBitsToFloat(bits); }
 };
 static_assert(sizeof(half) == 2, "half is two bytes");
+
+// bfloat16 storage: there is no vector arithmetic on it, only casts and matrix products.
+struct bfloat16_t {
+    uint16_t bits;
+
+    bfloat16_t() = default;
+    explicit bfloat16_t(float value) : bits(ascend_twin::FloatToBfloat16Bits(value)) {}
+    explicit operator float() const {
+        return ascend_twin::FloatOf(static_cast<uint32_t>(bits) << 16);
+    }
+};
+static_assert(sizeof(bfloat16_t) == 2, "bfloat16_t is two bytes");
+
+namespace ascend_twin {
+
+// `count` elements as floats, and back, rounded to nearest, ties to even.
+inline void ToFloats(float* dst, const half* src, uint32_t count) {
+    HalfToFloat(dst, &src->bits, count);
+}
+inline void ToFloats(float* dst, const bfloat16_t* src, uint32_t count) {
+    Bfloat16ToFloat(dst, &src->bits, count);
+}
+inline void FromFloats(half* dst, const float* src, uint32_t count) {
+    FloatToHalf(&dst->bits, src, count);
+}
+inline void FromFloats(bfloat16_t* dst, const float* src, uint32_t count) {
+    FloatToBfloat16(&dst->bits, src, count);
+}
+
+}  // namespace ascend_twin
 
 #endif  // ASCEND_TWIN_DTYPES_H_

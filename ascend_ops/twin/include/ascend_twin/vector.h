@@ -108,12 +108,12 @@ inline void BinaryRepeat(float* dst, const float* src0, const float* src1, uint6
 
 template <typename To, typename From>
 inline void CastCount(To* dst, const From* src, uint32_t count) {
-    if constexpr (std::is_same_v<To, half> && std::is_same_v<From, float>) {
-        FloatToHalf(&dst->bits, src, count);
+    static_assert(std::is_same_v<To, float> != std::is_same_v<From, float>,
+                  "the twin's Cast serves half <-> float and bfloat16_t <-> float");
+    if constexpr (std::is_same_v<To, float>) {
+        ToFloats(dst, src, count);
     } else {
-        static_assert(std::is_same_v<To, float> && std::is_same_v<From, half>,
-                      "the twin's Cast serves half <-> float");
-        HalfToFloat(dst, &src->bits, count);
+        FromFloats(dst, src, count);
     }
 }
 
