@@ -17,6 +17,20 @@ def flash_attention(
     causal: bool,
     window: int,
 ) -> None: ...
+def flash_attention_varlen(
+    q: npt.NDArray[Any],
+    k: npt.NDArray[Any],
+    v: npt.NDArray[Any],
+    cu_seqlens_q: npt.NDArray[np.int32],
+    starts_kv: npt.NDArray[np.int32],
+    seq_len_kv: npt.NDArray[np.int32],
+    prefix_len: npt.NDArray[np.int32] | None,
+    o: npt.NDArray[Any],
+    lse: npt.NDArray[np.float32] | None,
+    scale: float,
+    causal: bool,
+    window: int,
+) -> None: ...
 def rope_append(
     qkv: npt.NDArray[Any],
     cos: npt.NDArray[np.float32],

@@ -1,4 +1,4 @@
-"""flash_attention for numpy."""
+"""flash_attention and flash_attention_varlen for numpy."""
 
 from __future__ import annotations
 
@@ -93,6 +93,83 @@ def flash_attention(
     native.flash_attention(
         np.ascontiguousarray(q), k_cache, v_cache, block_table, cu_seqlens_q, seq_len_kv,
         prefix_len, o, lse, checks.check_scale(head_dim**-0.5 if scale is None else scale),
+        checks.check_bool("causal", causal), checks.check_window(window),
+    )  # fmt: skip
+    return o if lse is None else (o, lse)
+
+
+def flash_attention_varlen(
+    q: npt.NDArray[Any],
+    k: npt.NDArray[Any],
+    v: npt.NDArray[Any],
+    cu_seqlens_q: npt.NDArray[np.int32],
+    cu_seqlens_kv: npt.NDArray[np.int32],
+    *,
+    prefix_len: npt.NDArray[np.int32] | None = None,
+    scale: float | None = None,
+    causal: bool = True,
+    window: int | None = None,
+    return_lse: bool = False,
+) -> npt.NDArray[Any] | tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
+    """Attention of ragged queries over contiguous ragged keys and values: training and tests.
+
+    The same kernel as `flash_attention`, without pages. Queries stand at the end of their sequence's
+    keys.
+
+    Parameters
+    ----------
+    q : float16, bfloat16 or float32, (T, N, D)
+    k, v : float16, bfloat16 or float32, (Tk, G, D)
+        q's dtype, or a 16-bit one under a float32 q. N is a multiple of G, at most 128 times G;
+        N * D and G * D are at most 65,535.
+    cu_seqlens_q, cu_seqlens_kv : int32, (B + 1,)
+        Sequence b owns rows ``cu_seqlens[b]:cu_seqlens[b + 1]`` of q, and of k and v.
+    prefix_len, scale, causal, window, return_lse
+        As in `flash_attention`.
+
+    Returns
+    -------
+    o : dtype of q, (T, N, D)
+    lse : float32, (T, N)
+
+    Raises
+    ------
+    ValueError
+        If shapes, lengths or options contradict one another.
+    TypeError
+        If a dtype is not served.
+
+    References
+    ----------
+    Dao 2023, "FlashAttention-2", algorithm 1.
+    """
+    checks.check_array("q", q, "(T, N, D)")
+    num_tokens, num_heads, head_dim = q.shape
+    checks.check_array("k", k, "(Tk, G, D)")
+    checks.check_array("v", v, "(Tk, G, D)")
+    checks.check_float_pair("q", q, k, "k")
+    checks.check_heads(num_heads, k.shape[1])
+    checks.check_head_dim(head_dim)
+    checks.check_shape("k", k, (*k.shape[:2], head_dim), "with the head_dim of q")
+    checks.check_shape("v", v, k.shape, "the shape of k")
+    if v.dtype != k.dtype:
+        msg = f"k is {k.dtype} and v {v.dtype}; they must agree"
+        raise TypeError(msg)
+    if max(num_tokens, k.shape[0]) > checks.MAX_LENGTH:
+        msg = f"q has {num_tokens} tokens and k {k.shape[0]}; at most {checks.MAX_LENGTH}: split it"
+        raise ValueError(msg)
+    checks.check_cu_seqlens("cu_seqlens_q", cu_seqlens_q, num_tokens)
+    checks.check_cu_seqlens("cu_seqlens_kv", cu_seqlens_kv, k.shape[0])
+    checks.check_shape("cu_seqlens_kv", cu_seqlens_kv, cu_seqlens_q.shape, "that of cu_seqlens_q")
+    seq_len_kv = np.diff(cu_seqlens_kv)
+    if prefix_len is not None:
+        checks.check_prefix_len(prefix_len, seq_len_kv)
+    o = np.empty_like(q, order="C")
+    lse = np.empty((num_tokens, num_heads), np.float32) if return_lse else None
+    native.flash_attention_varlen(
+        np.ascontiguousarray(q), np.ascontiguousarray(k), np.ascontiguousarray(v), cu_seqlens_q,
+        cu_seqlens_kv, seq_len_kv, prefix_len, o, lse,
+        checks.check_scale(head_dim**-0.5 if scale is None else scale),
         checks.check_bool("causal", causal), checks.check_window(window),
     )  # fmt: skip
     return o if lse is None else (o, lse)

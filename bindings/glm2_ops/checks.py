@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 _FLOATS = ("float16", "bfloat16", "float32")  # by name: numpy has no bfloat16 of its own
 _MAX_INT32 = 2**31 - 1
-_MAX_LENGTH = 2**30  # positions and windows add up inside int32
+MAX_LENGTH = 2**30  # positions and windows add up inside int32
 
 
 def check_array(name: str, array: npt.NDArray[Any], layout: str) -> None:
@@ -39,16 +39,30 @@ def check_shape(name: str, array: npt.NDArray[Any], wanted: tuple[int, ...], why
         raise ValueError(msg)
 
 
-def check_float_pair(name: str, x: npt.NDArray[Any], k: npt.NDArray[Any]) -> None:
-    """Require floats that are served, and a cache of x's dtype or a 16-bit one under a float32 x."""
-    for label, array in ((name, x), ("k_cache", k)):
-        if array.dtype.name not in _FLOATS:
-            msg = f"{label} has dtype {array.dtype}; the operators serve {', '.join(_FLOATS)}"
-            raise TypeError(msg)
+def check_float(name: str, x: npt.NDArray[Any]) -> None:
+    """Require a dtype that the operators serve."""
+    if x.dtype.name not in _FLOATS:
+        msg = f"{name} has dtype {x.dtype}; the operators serve {', '.join(_FLOATS)}"
+        raise TypeError(msg)
+
+
+def check_head_dim(head_dim: int) -> None:
+    """Require a head_dim that kernels serve."""
+    if head_dim % 16 or not 16 <= head_dim <= 256:
+        msg = f"head_dim is {head_dim}; it must be a multiple of 16 up to 256"
+        raise ValueError(msg)
+
+
+def check_float_pair(
+    name: str, x: npt.NDArray[Any], k: npt.NDArray[Any], k_name: str = "k_cache"
+) -> None:
+    """Require floats that are served, and keys of x's dtype or 16-bit ones under a float32 x."""
+    check_float(name, x)
+    check_float(k_name, k)
     if x.dtype not in (k.dtype, np.dtype(np.float32)):
         msg = (
-            f"{name} is {x.dtype} and k_cache {k.dtype}; the cache must have the dtype of {name}, or a "
-            f"16-bit one under a float32 {name}"
+            f"{name} is {x.dtype} and {k_name} {k.dtype}; the dtype of {k_name} must be that of "
+            f"{name}, or a 16-bit one under a float32 {name}"
         )
         raise TypeError(msg)
 
@@ -145,7 +159,7 @@ def check_pages(
     check_index("seq_len_kv", seq_len_kv, "(B,)")
     check_shape("seq_len_kv", seq_len_kv, (batch,), "one per sequence of cu_seqlens_q")
     max_pages = block_table.shape[1]
-    longest = min(max_pages * page_size, _MAX_LENGTH)
+    longest = min(max_pages * page_size, MAX_LENGTH)
     wanted = (batch, max_pages)
     check_shape("block_table", block_table, wanted, "one row per sequence of cu_seqlens_q")
     for b, length in enumerate(seq_len_kv.tolist()):
@@ -219,7 +233,7 @@ def check_window(window: int | None) -> int:
 
 def check_heads(num_heads: int, num_kv_heads: int) -> None:
     """Require that every KV head serves the same number of query heads."""
-    if num_heads < 1 or num_heads % num_kv_heads:
+    if num_heads < 1 or num_kv_heads < 1 or num_heads % num_kv_heads:
         msg = (
             f"q has {num_heads} heads and k has {num_kv_heads}; "
             "num_heads must be a multiple of num_kv_heads"

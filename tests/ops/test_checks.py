@@ -146,7 +146,7 @@ INDEX_CASES = [
         (
             caches(5, 2, 16, 32, dtype=np.float32),
             TypeError,
-            "q is float16 and k_cache float32; the cache must have the dtype of q, or a 16-bit one",
+            "q is float16 and k_cache float32; the dtype of k_cache must be that of q, or a 16-bit one",
         ),
         (
             {"q": ones(3, 4, 16)},
@@ -227,7 +227,7 @@ def read_only(array):
         (
             caches(5, 2, 16, 32, dtype=np.float32),
             TypeError,
-            "qkv is float16 and k_cache float32; the cache must have the dtype of qkv",
+            "qkv is float16 and k_cache float32; the dtype of k_cache must be that of qkv",
         ),
         (
             {"qkv": ones(3, 255)},

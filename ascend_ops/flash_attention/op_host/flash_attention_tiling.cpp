@@ -33,10 +33,11 @@ Status CheckShape(const FlashAttentionArgs& args) {
         return Invalid("head_dim is " + std::to_string(args.headDim) +
                        "; it must be a multiple of 16 up to 256");
     }
-    if (args.pageSize < 16 || args.pageSize > 256 || args.pageSize % 16 != 0) {
+    if (args.paged && (args.pageSize < 16 || args.pageSize > 256 || args.pageSize % 16 != 0)) {
         return Invalid("page_size is " + std::to_string(args.pageSize) +
                        "; it must be a multiple of 16 from 16 to 256");
     }
+    // numHeads is no less than numKvHeads: the pitch of contiguous K and V is bounded with it.
     const uint64_t rowElems = static_cast<uint64_t>(args.numHeads) * args.headDim;
     if (rowElems > kMaxStride) {
         return Invalid("num_heads * head_dim is " + std::to_string(rowElems) + "; at most " +
@@ -119,6 +120,8 @@ Status ComputeFlashAttentionTiling(const FlashAttentionArgs& args, const CoreLim
     t.headDim = args.headDim;
     t.pageSize = args.pageSize;
     t.maxPages = args.maxPages;
+    t.paged = args.paged ? 1 : 0;
+    t.kvRowPitch = args.paged ? args.headDim : args.numKvHeads * args.headDim;
     t.causal = args.causal ? 1 : 0;
     t.window = std::min(args.window, kWindowCap);
     t.hasPrefix = args.prefixLen != nullptr ? 1 : 0;

@@ -138,7 +138,7 @@ class FlashAttentionCube {
     static constexpr int32_t kEventPV = 2;
     static constexpr int32_t kEventQ = 4;
 
-    // Consecutive rows of a K/V tile that lie in one page.
+    // Consecutive rows of a K/V tile that lie in one page, or all of them where there are no pages.
     struct PageRun {
         uint64_t offset;  // element of the cache
         uint32_t rows;
@@ -179,7 +179,7 @@ class FlashAttentionCube {
         params.ndNum = 1;
         params.dValue = tiling_->headDim;
         params.srcNdMatrixStride = 0;
-        params.srcDValue = tiling_->headDim;
+        params.srcDValue = tiling_->kvRowPitch;
         params.dstNzC0Stride = tiling_->blockN;
         params.dstNzNStride = 1;
         params.dstNzMatrixStride = 0;
@@ -220,12 +220,13 @@ class FlashAttentionCube {
     // LoadDataWithTranspose wants the two fractals of a 16 x 16 square side by side.
     __aicore__ inline void CopyInVRun(uint32_t row, const PageRun& run, int32_t buffer) {
         const uint32_t d = tiling_->headDim;
+        const uint32_t pitch = tiling_->kvRowPitch;
         AscendC::Nd2NzParams params;
         params.ndNum = 1;
         params.nValue = run.rows;
         params.dValue = d;
         params.srcNdMatrixStride = 0;
-        params.srcDValue = d;
+        params.srcDValue = pitch;
         params.dstNzC0Stride = tiling_->blockN;
         params.dstNzNStride = 1;
         params.dstNzMatrixStride = 0;
@@ -238,7 +239,7 @@ class FlashAttentionCube {
         if (whole > 0) {
             params.ndNum = whole;
             params.nValue = kFractalRows;
-            params.srcNdMatrixStride = kFractalRows * d;
+            params.srcNdMatrixStride = kFractalRows * pitch;
             params.dstNzMatrixStride = kFractalRows * d;
             AscendC::DataCopy(vL1_[buffer][row * d], v_[run.offset], params);
         }
@@ -247,7 +248,8 @@ class FlashAttentionCube {
             const uint32_t done = whole * kFractalRows;
             params.ndNum = 1;
             params.nValue = rest;
-            AscendC::DataCopy(vL1_[buffer][(row + done) * d], v_[run.offset + done * d], params);
+            AscendC::DataCopy(vL1_[buffer][(row + done) * d], v_[run.offset + done * pitch],
+                              params);
         }
     }
 
@@ -378,11 +380,17 @@ class FlashAttentionCube {
     // The run that starts at row `row` of the task's tile.
     __aicore__ inline PageRun RunAt(const AttentionTask& task, uint32_t row) {
         const uint32_t position = task.kvStart + row;
+        PageRun run;
+        if (tiling_->paged == 0) {
+            const uint64_t token = static_cast<uint64_t>(blockTable_.GetValue(task.seq)) + position;
+            run.rows = task.kvRows - row;
+            run.offset = token * tiling_->kvRowPitch + task.group * tiling_->headDim;
+            return run;
+        }
         const uint32_t inPage = position % tiling_->pageSize;
         const uint64_t entry =
             static_cast<uint64_t>(task.seq) * tiling_->maxPages + position / tiling_->pageSize;
         const uint64_t page = static_cast<uint64_t>(blockTable_.GetValue(entry));
-        PageRun run;
         run.rows = MinOf(tiling_->pageSize - inPage, task.kvRows - row);
         run.offset = ((page * tiling_->numKvHeads + task.group) * tiling_->pageSize + inPage) *
                      tiling_->headDim;

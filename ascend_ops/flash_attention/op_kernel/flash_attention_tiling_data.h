@@ -24,8 +24,10 @@ struct FlashAttentionTilingData {
     uint32_t numKvHeads;
     uint32_t groupSize;
     uint32_t headDim;
+    uint32_t paged;  // else K and V are contiguous
     uint32_t pageSize;
-    uint32_t maxPages;  // columns of block_table
+    uint32_t maxPages;    // columns of block_table
+    uint32_t kvRowPitch;  // elements from one token of a group to the next
     uint32_t causal;
     uint32_t window;  // 0: none
     uint32_t hasPrefix;
