@@ -38,7 +38,7 @@ template <typename Op>
 inline float ReduceLanes(const float* src, uint32_t blockStride, uint32_t mask, float identity,
                          Op op) {
     constexpr uint32_t kLanes = 64;
-    constexpr uint32_t kPart = kLanes / 4;
+    constexpr uint32_t kPart = 8;  // what every wide instruction set has
     constexpr uint32_t elems = kBlockElems<float>;
     alignas(64) float padded[kLanes];
     if (mask != kLanes || blockStride != 1) {
@@ -47,9 +47,12 @@ inline float ReduceLanes(const float* src, uint32_t blockStride, uint32_t mask, 
         }
         src = padded;
     }
-    Lanes<kPart> part[4];
+    Lanes<kPart> part[kLanes / kPart];
     std::memcpy(part, src, sizeof(part));
-    return FoldLanes<kPart>(op(op(part[0], part[2]), op(part[1], part[3])), op);
+    for (uint32_t half = kLanes / kPart / 2; half > 0; half /= 2) {
+        for (uint32_t i = 0; i < half; ++i) part[i] = op(part[i], part[i + half]);
+    }
+    return FoldLanes<kPart>(part[0], op);
 }
 
 template <typename Op>

@@ -48,13 +48,15 @@ struct DivOf {
 struct MaxOf {
     template <typename V>
     V operator()(V a, V b) const {
-        return (a > b) | (a != a) ? a : b;
+        const V larger = a > b ? a : b;  // b where either is NaN: one instruction
+        return a != a ? a : larger;
     }
 };
 struct MinOf {
     template <typename V>
     V operator()(V a, V b) const {
-        return (a < b) | (a != a) ? a : b;
+        const V smaller = a < b ? a : b;
+        return a != a ? a : smaller;
     }
 };
 
