@@ -16,7 +16,9 @@
 namespace glm2 {
 
 void RegisterFlashAttention(pybind11::module_& module);
+void RegisterRmsNorm(pybind11::module_& module);
 void RegisterRopeAppend(pybind11::module_& module);
+void RegisterSwiglu(pybind11::module_& module);
 
 // float16 or float32: Python has refused everything else.
 inline ascend_ops::DataType TypeOf(const pybind11::array& array) {

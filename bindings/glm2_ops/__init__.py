@@ -6,6 +6,15 @@ same operators as MindSpore primitives.
 
 from glm2_ops._library import build_info, library_path, set_num_threads
 from glm2_ops.attention import flash_attention
+from glm2_ops.layers import rms_norm, swiglu
 from glm2_ops.rope import rope_append
 
-__all__ = ["build_info", "flash_attention", "library_path", "rope_append", "set_num_threads"]
+__all__ = [
+    "build_info",
+    "flash_attention",
+    "library_path",
+    "rms_norm",
+    "rope_append",
+    "set_num_threads",
+    "swiglu",
+]

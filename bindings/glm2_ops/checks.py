@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from glm2_ops._library import native
+
 _FLOATS = (np.dtype(np.float16), np.dtype(np.float32))
 _MAX_INT32 = 2**31 - 1
 _MAX_LENGTH = 2**30  # positions and windows add up inside int32
@@ -39,12 +41,17 @@ def check_shape(name: str, array: npt.NDArray[Any], wanted: tuple[int, ...], why
         raise ValueError(msg)
 
 
+def check_float(name: str, array: npt.NDArray[Any]) -> None:
+    """Require float16 or float32."""
+    if array.dtype not in _FLOATS:
+        msg = f"{name} has dtype {array.dtype}; the operators serve float16 and float32"
+        raise TypeError(msg)
+
+
 def check_float_pair(name: str, x: npt.NDArray[Any], k: npt.NDArray[Any]) -> None:
     """Require float16 or float32, and a cache of x's dtype or of float16 under a float32 x."""
     for label, array in ((name, x), ("k_cache", k)):
-        if array.dtype not in _FLOATS:
-            msg = f"{label} has dtype {array.dtype}; the operators serve float16 and float32"
-            raise TypeError(msg)
+        check_float(label, array)
     if x.dtype not in (k.dtype, np.dtype(np.float32)):
         msg = f"{name} is {x.dtype} and k_cache {k.dtype}; a float32 cache needs a float32 {name}"
         raise TypeError(msg)
@@ -195,13 +202,56 @@ def check_bool(name: str, value: bool) -> bool:
 
 def check_scale(scale: float) -> float:
     """Require a number that is finite in float32."""
-    if isinstance(scale, bool) or not isinstance(scale, (int, float, np.integer, np.floating)):
-        msg = f"scale is {scale!r}; expected a number"
+    return _check_number("scale", scale)
+
+
+def _check_number(name: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        msg = f"{name} is {value!r}; expected a number"
         raise TypeError(msg)
-    if not abs(scale) <= float(np.finfo(np.float32).max):
-        msg = f"scale is {scale}; expected a finite float32"
+    if not abs(value) <= float(np.finfo(np.float32).max):
+        msg = f"{name} is {value}; expected a finite float32"
         raise ValueError(msg)
-    return float(scale)
+    return float(value)
+
+
+def check_eps(eps: float) -> float:
+    """Require a number that is finite in float32 and not negative."""
+    if _check_number("eps", eps) < 0:
+        msg = f"eps is {eps}; it is added under a square root, so it must not be negative"
+        raise ValueError(msg)
+    return float(eps)
+
+
+def check_rms_norm(
+    x: npt.NDArray[Any], weight: npt.NDArray[Any], residual: npt.NDArray[Any] | None
+) -> None:
+    """Require rows that the kernel serves, one weight a column, and a residual like x."""
+    check_array("x", x, "(M, H)")
+    check_array("weight", weight, "(H,)")
+    check_float("x", x)
+    if not 1 <= x.shape[1] <= native.MAX_HIDDEN_SIZE:
+        msg = f"x has {x.shape[1]} columns; rms_norm serves 1 to {native.MAX_HIDDEN_SIZE}"
+        raise ValueError(msg)
+    check_shape("weight", weight, x.shape[1:], "one per column of x")
+    others = {"weight": weight}
+    if residual is not None:
+        check_array("residual", residual, "(M, H)")
+        check_shape("residual", residual, x.shape, "the shape of x")
+        others["residual"] = residual
+    for name, other in others.items():
+        if other.dtype != x.dtype:
+            msg = f"{name} is {other.dtype} and x {x.dtype}; expected the same dtype"
+            raise TypeError(msg)
+
+
+def check_swiglu(x: npt.NDArray[Any]) -> None:
+    """Require a float matrix with an even number of columns."""
+    check_array("x", x, "(M, 2F)")
+    check_float("x", x)
+    if x.shape[1] % 2:
+        msg = f"x has {x.shape[1]} columns; expected an even number, gate and value side by side"
+        raise ValueError(msg)
 
 
 def check_window(window: int | None) -> int:
