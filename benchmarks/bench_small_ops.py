@@ -73,9 +73,7 @@ def copier(num_bytes: int, pool: ThreadPoolExecutor, threads: int) -> Callable[[
     target = np.zeros_like(source)
     if threads == 1 or num_bytes < 1 << 20:  # handing out is dearer than a short copy
         return lambda: np.copyto(target, source)
-    parts = list(
-        zip(np.array_split(target, threads), np.array_split(source, threads), strict=True)
-    )
+    parts = list(zip(np.array_split(target, threads), np.array_split(source, threads), strict=True))
     return lambda: list(pool.map(lambda part: np.copyto(*part), parts)).clear()
 
 
