@@ -1,26 +1,29 @@
 """Time glm2_ops.rms_norm and glm2_ops.swiglu on this CPU, beside a copy of the same bytes.
 
-    python benchmarks/bench_small_ops.py            # about half a minute on two cores
-    python benchmarks/bench_small_ops.py --quick    # a few seconds, few rows only
+    python benchmarks/bench_small_ops.py            # some seconds on two cores
+    python benchmarks/bench_small_ops.py --quick    # few rows, few runs
 
 ChatGLM2's shapes: rows of 4096 for rms_norm, of 2 x 13696 for swiglu. Every shape is checked against
 the reference before it is timed. These are timings of the CPU twin: they say nothing about an NPU.
 
 Both operators read and write each byte once, so the bound is a copy. The peer reads half of the bytes
-that the operator moves and writes the other half, with as many threads as the operator, into memory
-that is already mapped; the operator allocates its result. Shapes whose bytes fit a cache stay in it,
-for the operator and for the peer.
+that the operator moves and writes the other half, on one thread or on as many as the operator,
+whichever is faster. Both write to memory that is mapped already: the operators allocate their results,
+so the C library is told to keep what is freed, as MindSpore's memory pool does in a graph. Shapes whose
+bytes fit a cache stay in it, for the operator and for the peer. With one row the time is mostly that of
+Python's checks and the launch.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import ctypes
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from common import measure, print_cases, print_table, processor_name
+from common import Timing, measure, print_cases, print_table, processor_name
 
 import glm2_ops
 import glm2_reference
@@ -31,6 +34,14 @@ CHECKED_ROWS = 64  # the accuracy rule is statistical: it wants many rows
 OPERATORS = ("rms_norm", "rms_norm + residual", "swiglu")
 
 Array = np.ndarray[Any, Any]
+
+
+def keep_freed_memory() -> None:
+    """Have glibc reuse large blocks instead of unmapping them; page faults would be timed."""
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        for option in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
+            libc.mallopt(option, 1 << 30)
 
 
 def operands_of(name: str, rows: int, dtype: str) -> tuple[Array, ...]:
@@ -67,14 +78,17 @@ def check(name: str, dtype: str) -> None:
     assert_accurate(got[0], plain[0], golden[0], "L2")
 
 
-def copier(num_bytes: int, pool: ThreadPoolExecutor, threads: int) -> Callable[[], None]:
-    """Return a function that copies ``num_bytes`` on ``threads`` threads."""
+def measure_copy(num_bytes: int, pool: ThreadPoolExecutor, threads: int, runs: int) -> Timing:
+    """Time a copy of ``num_bytes``: the faster of one thread and ``threads``."""
     source = np.ones(num_bytes, np.uint8)
     target = np.zeros_like(source)
-    if threads == 1 or num_bytes < 1 << 20:  # handing out is dearer than a short copy
-        return lambda: np.copyto(target, source)
-    parts = list(zip(np.array_split(target, threads), np.array_split(source, threads), strict=True))
-    return lambda: list(pool.map(lambda part: np.copyto(*part), parts)).clear()
+    splits = (np.array_split(array, threads) for array in (target, source))
+    parts = list(zip(*splits, strict=True))
+    timings = [
+        measure(lambda: np.copyto(target, source), runs=runs),
+        measure(lambda: list(pool.map(lambda part: np.copyto(*part), parts)), runs=runs),
+    ]
+    return min(timings, key=lambda timing: timing.median_s)
 
 
 def run_case(
@@ -86,8 +100,7 @@ def run_case(
     moved_bytes = sum(array.nbytes for array in (*operands, *outputs))
     del outputs
     ours = measure(lambda: call(glm2_ops, name, operands), runs=runs)
-    copy = copier(moved_bytes // 2, pool, glm2_ops.build_info()["threads"])
-    peer = measure(copy, runs=runs)
+    peer = measure_copy(moved_bytes // 2, pool, glm2_ops.build_info()["threads"], runs)
     gbps, peer_gbps = (moved_bytes / timing.median_s / 1e9 for timing in (ours, peer))
     width = operands[0].shape[1]
     row = [
@@ -120,6 +133,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few rows, few runs")
     quick = parser.parse_args().quick
     runs = 5 if quick else 20
+    keep_freed_memory()
     build = glm2_ops.build_info()
     print(f"{processor_name()}; {build['simd']}, {build['threads']} threads, {build['compiler']}")
     results = []
