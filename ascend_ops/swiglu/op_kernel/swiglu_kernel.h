@@ -90,7 +90,7 @@ class SwigluKernel {
         AscendC::DataCopyExtParams params;
         params.blockCount = tile.rows;
         params.blockLen = tile.cols * kElemBytes;
-        if (tile.rows > 1) params.srcStride = (2 * tiling_->width - tile.cols) * kElemBytes;
+        params.srcStride = tiling_->width * kElemBytes;  // tiles of several rows hold whole ones
         AscendC::DataCopyPadExtParams<T> pad;
         pad.isPad = tile.pitch != tile.cols;
         pad.rightPadding = tile.pitch - tile.cols;
@@ -141,7 +141,6 @@ class SwigluKernel {
         AscendC::DataCopyExtParams params;
         params.blockCount = tile.rows;
         params.blockLen = tile.cols * kElemBytes;
-        if (tile.rows > 1) params.dstStride = (tiling_->width - tile.cols) * kElemBytes;
         AscendC::WaitFlag<AscendC::HardEvent::V_MTE3>(EventOf(index));
         AscendC::DataCopyPad(out_[static_cast<uint64_t>(tile.row) * tiling_->width + tile.col],
                              gateUb_[EventOf(index)], params);
