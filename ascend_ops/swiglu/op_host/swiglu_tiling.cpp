@@ -35,11 +35,10 @@ uint32_t UbBytesPerElem(DataType type) {
 uint32_t TileElems(const SwigluArgs& args, const CoreLimits& limits) {
     const uint32_t fits = AlignDown(limits.ubBytes / UbBytesPerElem(args.type), kColUnit);
     const uint32_t most = std::min(kBurstBytes / SizeOf(args.type), fits);
+    if (most == 0) return 0;
     const uint64_t elems = static_cast<uint64_t>(args.numRows) * args.width;
     const uint64_t share = AlignUp<uint64_t>(CeilDiv<uint64_t>(elems, limits.numCores), kColUnit);
-    return static_cast<uint32_t>(
-        std::clamp<uint64_t>(share, std::min(kMinElems, most), std::max(1u, most)) *
-        (most > 0 ? 1 : 0));
+    return static_cast<uint32_t>(std::clamp<uint64_t>(share, std::min(kMinElems, most), most));
 }
 
 void CutTiles(const SwigluArgs& args, uint32_t elems, SwigluTilingData* t) {
