@@ -1,6 +1,7 @@
 // The C ABI of MindSpore's ops.Custom(func_type="aot") on a CPU. For each operator F:
 //   int F(nparam, params, ndims, shapes, dtypes, stream, extra)   runs it; nonzero is a bug of ours
-//   std::vector<int64_t> FInferShape(ndims, shapes, extra)        its output's shape, -1 = dynamic
+//   std::vector<int64_t> FInferShape(ndims, shapes, extra)        its output's shape, -1 = dynamic;
+//                                                                 a vector of them for several
 // Values were checked in Python before the graph was called.
 #include <cstdint>
 #include <cstdio>
@@ -10,8 +11,10 @@
 #include <vector>
 
 #include "ascend_ops/flash_attention.h"
+#include "ascend_ops/rms_norm.h"
 #include "ascend_ops/rope_append.h"
 #include "ascend_ops/status.h"
+#include "ascend_ops/swiglu.h"
 #include "ascend_ops/types.h"
 
 namespace {
@@ -57,6 +60,23 @@ int Run(const char* name, ascend_ops::Status (*run)(const Args&), const Args& ar
     } catch (const std::exception& error) {
         return Report(name, error.what());
     }
+}
+
+// x and weight first, eps (1,) float32 last of the inputs; then y, with a residual also total.
+int RunRmsNorm(const Params& p, bool hasResidual) {
+    if (!p.IsFloat(0)) return Report("rms_norm", "x must be float16, bfloat16 or float32");
+    const int epsIndex = hasResidual ? 3 : 2;
+    ascend_ops::RmsNormArgs args;
+    args.x = p.In<void>(0);
+    args.weight = p.In<void>(1);
+    args.residual = hasResidual ? p.In<void>(2) : nullptr;
+    args.eps = p.In<float>(epsIndex)[0];
+    args.y = p.data[epsIndex + 1];
+    args.total = hasResidual ? p.data[epsIndex + 2] : nullptr;
+    args.type = p.Type(0);
+    args.numRows = p.Dim(0, 0);
+    args.hiddenSize = p.Dim(0, 1);
+    return Run("rms_norm", &ascend_ops::RmsNorm, args);
 }
 
 }  // namespace
@@ -147,4 +167,53 @@ extern "C" ASCEND_OPS_API std::vector<int64_t> Glm2RopeAppendInferShape(int* /*n
     const int64_t headDim = shapes[3][3];
     const bool known = width != kDynamic && kvHeads != kDynamic && headDim > 0;
     return {shapes[0][0], known ? width / headDim - 2 * kvHeads : kDynamic, headDim};
+}
+
+// x, weight, eps (1,) float32 -> y
+extern "C" ASCEND_OPS_API int Glm2RmsNorm(int nparam, void** params, int* /*ndims*/,
+                                          int64_t** shapes, const char** dtypes, void* /*stream*/,
+                                          void* /*extra*/) {
+    if (nparam != 4) return Report("rms_norm", "wrong number of parameters");
+    return RunRmsNorm({params, shapes, dtypes}, false);
+}
+
+extern "C" ASCEND_OPS_API std::vector<int64_t> Glm2RmsNormInferShape(int* ndims, int64_t** shapes,
+                                                                     void* /*extra*/) {
+    return std::vector<int64_t>(shapes[0], shapes[0] + ndims[0]);
+}
+
+// x, weight, residual, eps (1,) float32 -> y, x + residual
+extern "C" ASCEND_OPS_API int Glm2RmsNormResidual(int nparam, void** params, int* /*ndims*/,
+                                                  int64_t** shapes, const char** dtypes,
+                                                  void* /*stream*/, void* /*extra*/) {
+    if (nparam != 6) return Report("rms_norm", "wrong number of parameters");
+    return RunRmsNorm({params, shapes, dtypes}, true);
+}
+
+extern "C" ASCEND_OPS_API std::vector<std::vector<int64_t>> Glm2RmsNormResidualInferShape(
+    int* ndims, int64_t** shapes, void* /*extra*/) {
+    const std::vector<int64_t> shape(shapes[0], shapes[0] + ndims[0]);
+    return {shape, shape};
+}
+
+// x (M, 2 F) -> out (M, F)
+extern "C" ASCEND_OPS_API int Glm2Swiglu(int nparam, void** params, int* /*ndims*/,
+                                         int64_t** shapes, const char** dtypes, void* /*stream*/,
+                                         void* /*extra*/) {
+    if (nparam != 2) return Report("swiglu", "wrong number of parameters");
+    const Params p = {params, shapes, dtypes};
+    if (!p.IsFloat(0)) return Report("swiglu", "x must be float16, bfloat16 or float32");
+    ascend_ops::SwigluArgs args;
+    args.x = p.In<void>(0);
+    args.out = params[1];
+    args.type = p.Type(0);
+    args.numRows = p.Dim(0, 0);
+    args.width = p.Dim(0, 1) / 2;
+    return Run("swiglu", &ascend_ops::Swiglu, args);
+}
+
+extern "C" ASCEND_OPS_API std::vector<int64_t> Glm2SwigluInferShape(int* /*ndims*/,
+                                                                    int64_t** shapes,
+                                                                    void* /*extra*/) {
+    return {shapes[0][0], shapes[0][1] == kDynamic ? kDynamic : shapes[0][1] / 2};
 }

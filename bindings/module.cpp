@@ -7,7 +7,9 @@ PYBIND11_MODULE(_native, module) {
     module.doc() =
         "Ascend C operators of glm2 on the CPU twin; use the checked wrappers of glm2_ops.";
     glm2::RegisterFlashAttention(module);
+    glm2::RegisterRmsNorm(module);
     glm2::RegisterRopeAppend(module);
+    glm2::RegisterSwiglu(module);
     module.def("set_num_threads", &ascend_ops::SetNumThreads);
     module.def("machine_peaks", [](uint64_t readBytes) {
         pybind11::gil_scoped_release release;

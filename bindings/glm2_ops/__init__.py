@@ -6,6 +6,7 @@ same operators as MindSpore primitives.
 
 from glm2_ops._library import build_info, library_path, machine_peaks, set_num_threads
 from glm2_ops.attention import flash_attention, flash_attention_varlen
+from glm2_ops.layers import rms_norm, swiglu
 from glm2_ops.rope import rope_append
 
 __all__ = [
@@ -14,6 +15,8 @@ __all__ = [
     "flash_attention_varlen",
     "library_path",
     "machine_peaks",
+    "rms_norm",
     "rope_append",
     "set_num_threads",
+    "swiglu",
 ]

@@ -3,6 +3,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+MAX_HIDDEN_SIZE: int
+
 def flash_attention(
     q: npt.NDArray[Any],
     k_cache: npt.NDArray[Any],
@@ -43,6 +45,15 @@ def rope_append(
     q: npt.NDArray[Any],
     rotary_dim: int,
 ) -> None: ...
+def rms_norm(
+    x: npt.NDArray[Any],
+    weight: npt.NDArray[Any],
+    residual: npt.NDArray[Any] | None,
+    y: npt.NDArray[Any],
+    total: npt.NDArray[Any] | None,
+    eps: float,
+) -> None: ...
+def swiglu(x: npt.NDArray[Any], out: npt.NDArray[Any]) -> None: ...
 def set_num_threads(count: int) -> None: ...
 def machine_peaks(read_bytes: int) -> dict[str, float]: ...
 def build_info() -> dict[str, Any]: ...

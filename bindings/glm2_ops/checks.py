@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from glm2_ops._library import native
+
 _FLOATS = ("float16", "bfloat16", "float32")  # by name: numpy has no bfloat16 of its own
 _MAX_INT32 = 2**31 - 1
 MAX_LENGTH = 2**30  # positions and windows add up inside int32
@@ -212,13 +214,56 @@ def check_bool(name: str, value: bool) -> bool:
 
 def check_scale(scale: float) -> float:
     """Require a number that is finite in float32."""
-    if isinstance(scale, bool) or not isinstance(scale, (int, float, np.integer, np.floating)):
-        msg = f"scale is {scale!r}; expected a number"
+    return _check_number("scale", scale)
+
+
+def _check_number(name: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        msg = f"{name} is {value!r}; expected a number"
         raise TypeError(msg)
-    if not abs(scale) <= float(np.finfo(np.float32).max):
-        msg = f"scale is {scale}; expected a finite float32"
+    if not abs(value) <= float(np.finfo(np.float32).max):
+        msg = f"{name} is {value}; expected a finite float32"
         raise ValueError(msg)
-    return float(scale)
+    return float(value)
+
+
+def check_eps(eps: float) -> float:
+    """Require a number that is finite in float32 and not negative."""
+    if _check_number("eps", eps) < 0:
+        msg = f"eps is {eps}; it is added under a square root, so it must not be negative"
+        raise ValueError(msg)
+    return float(eps)
+
+
+def check_rms_norm(
+    x: npt.NDArray[Any], weight: npt.NDArray[Any], residual: npt.NDArray[Any] | None
+) -> None:
+    """Require rows that the kernel serves, one weight a column, and a residual like x."""
+    check_array("x", x, "(M, H)")
+    check_array("weight", weight, "(H,)")
+    check_float("x", x)
+    if not 1 <= x.shape[1] <= native.MAX_HIDDEN_SIZE:
+        msg = f"x has {x.shape[1]} columns; rms_norm serves 1 to {native.MAX_HIDDEN_SIZE}"
+        raise ValueError(msg)
+    check_shape("weight", weight, x.shape[1:], "one per column of x")
+    others = {"weight": weight}
+    if residual is not None:
+        check_array("residual", residual, "(M, H)")
+        check_shape("residual", residual, x.shape, "the shape of x")
+        others["residual"] = residual
+    for name, other in others.items():
+        if other.dtype != x.dtype:
+            msg = f"{name} is {other.dtype} and x {x.dtype}; expected the same dtype"
+            raise TypeError(msg)
+
+
+def check_swiglu(x: npt.NDArray[Any]) -> None:
+    """Require a float matrix with an even number of columns."""
+    check_array("x", x, "(M, 2F)")
+    check_float("x", x)
+    if x.shape[1] % 2:
+        msg = f"x has {x.shape[1]} columns; expected an even number, gate and value side by side"
+        raise ValueError(msg)
 
 
 def check_window(window: int | None) -> int:

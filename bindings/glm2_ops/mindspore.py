@@ -19,18 +19,19 @@ from glm2_ops import checks
 from glm2_ops._library import library_path
 
 
-def _custom(function: str, inputs: list[str], output: str) -> ops.Custom:
-    """Load ``function``; its output has the dtype of its first input."""
+def _custom(function: str, inputs: list[str], *outputs: str) -> ops.Custom:
+    """Load ``function``; its outputs have the dtype of its first input."""
     registration = CustomRegOp(function)
     for index, name in enumerate(inputs):
         registration.input(index, name)
-    registration.output(0, output)
-    registration.dtype_format(*[DataType.None_None] * (len(inputs) + 1))
+    for index, name in enumerate(outputs):
+        registration.output(index, name)
+    registration.dtype_format(*[DataType.None_None] * (len(inputs) + len(outputs)))
     registration.target("CPU")
     return ops.Custom(
         f"{library_path()}:{function}",
         out_shape=None,  # the library infers it, dynamic dims included
-        out_dtype=lambda first, *_: first,
+        out_dtype=lambda first, *_: first if len(outputs) == 1 else (first,) * len(outputs),
         func_type="aot",
         reg_info=registration.get_op_info(),
     )
@@ -98,6 +99,57 @@ class RopeAppend(nn.Cell):
     ) -> Any:
         """Return the rotated q (T, N, D), as the numpy operator does."""
         return self.op(qkv, cos, sin, k_cache, v_cache, block_table, cu_seqlens_q, seq_len_kv)
+
+
+class RmsNorm(nn.Cell):
+    """`glm2_ops.rms_norm` without a residual.
+
+    Parameters
+    ----------
+    eps : float
+        Added to the mean square.
+    """
+
+    def __init__(self, *, eps: float) -> None:
+        super().__init__()
+        self.op = _custom("Glm2RmsNorm", ["x", "weight", "eps"], "y")
+        self.eps = Tensor(np.array([checks.check_eps(eps)], np.float32))
+
+    def construct(self, x: Any, weight: Any) -> Any:
+        """Return y (M, H), as the numpy operator does."""
+        return self.op(x, weight, self.eps)
+
+
+class RmsNormResidual(nn.Cell):
+    """`glm2_ops.rms_norm` with a residual.
+
+    Parameters
+    ----------
+    eps : float
+        Added to the mean square.
+    """
+
+    def __init__(self, *, eps: float) -> None:
+        super().__init__()
+        names = ["x", "weight", "residual", "eps"]
+        self.op = _custom("Glm2RmsNormResidual", names, "y", "total")
+        self.eps = Tensor(np.array([checks.check_eps(eps)], np.float32))
+
+    def construct(self, x: Any, weight: Any, residual: Any) -> Any:
+        """Return y and x + residual, both (M, H), as the numpy operator does."""
+        return self.op(x, weight, residual, self.eps)
+
+
+class Swiglu(nn.Cell):
+    """`glm2_ops.swiglu`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.op = _custom("Glm2Swiglu", ["x"], "out")
+
+    def construct(self, x: Any) -> Any:
+        """Return out (M, F) of x (M, 2 F), as the numpy operator does."""
+        return self.op(x)
 
 
 def dynamic(dtype: ms.Type, *dims: int | None) -> Tensor:

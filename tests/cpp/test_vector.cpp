@@ -180,6 +180,29 @@ TEST(Unary, ExpAndLnTakeThatManyElements) {
     });
 }
 
+TEST(Unary, SqrtIsRoundedCorrectlyAndTakesThatManyElements) {
+    std::vector<float> a = Normals(70, 13);
+    for (float& value : a) value *= value;
+    a[0] = -1.0f;
+    a[1] = 0.0f;
+    a[2] = 0x1p-149f;
+    a[3] = std::numeric_limits<float>::infinity();
+    RunVector([&] {
+        const auto src = Ub<float>(0, 128), dst = Ub<float>(1024, 128);
+        Fill(src, a);
+        Fill(dst, std::vector<float>(70, 9.0f));
+        AscendC::Sqrt(dst, src, 69);
+        EXPECT_TRUE(std::isnan(dst.GetValue(0)));
+        for (uint32_t i = 1; i < 69; ++i) {
+            const double exact = std::sqrt(static_cast<double>(a[i]));
+            EXPECT_EQ(dst.GetValue(i), static_cast<float>(exact));
+        }
+        EXPECT_EQ(dst.GetValue(69), 9.0f);
+        AscendC::Sqrt(src, src, 2);  // in place
+        EXPECT_EQ(src.GetValue(1), 0.0f);
+    });
+}
+
 TEST(Duplicate, CountFormServesAnyType) {
     RunVector([&] {
         const auto halves = Ub<half>(0, 32);

@@ -309,6 +309,69 @@ def test_rope_append_refuses_and_writes_nothing(change, error, message):
     assert np.array_equal(glm2_ops.rope_append(**rope_arguments()), want)
 
 
+def rms_norm_arguments():
+    return {"x": ones(3, 32), "weight": ones(32), "eps": 1e-5, "residual": ones(3, 32)}
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"x": [[1.0]]}, TypeError, r"x is a list; expected a numpy array \(M, H\)"),
+        ({"x": ones(32)}, ValueError, r"x has shape \(32,\); expected 2 axes, \(M, H\)"),
+        ({"x": ones(3, 32, dtype=np.float64)}, TypeError, "x has dtype float64; the operators"),
+        ({"x": ones(3, 0)}, ValueError, "x has 0 columns; rms_norm serves 1 to 11264"),
+        ({"x": ones(1, 11265)}, ValueError, "x has 11265 columns; rms_norm serves 1 to 11264"),
+        ({"weight": None}, TypeError, "weight is a NoneType; expected a numpy array"),
+        ({"weight": ones(1, 32)}, ValueError, r"weight has shape \(1, 32\); expected 1 axes"),
+        (
+            {"weight": ones(31)},
+            ValueError,
+            r"weight has shape \(31,\); expected \(32,\), one per column of x",
+        ),
+        (
+            {"weight": ones(32, dtype=np.float32)},
+            TypeError,
+            "weight is float32 and x float16; expected the same dtype",
+        ),
+        ({"residual": 1.0}, TypeError, "residual is a float; expected a numpy array"),
+        (
+            {"residual": ones(1, 32)},
+            ValueError,
+            r"residual has shape \(1, 32\); expected \(3, 32\), the shape of x",
+        ),
+        (
+            {"residual": ones(3, 32, dtype=np.float32)},
+            TypeError,
+            "residual is float32 and x float16; expected the same dtype",
+        ),
+        ({"eps": None}, TypeError, "eps is None; expected a number"),
+        ({"eps": True}, TypeError, "eps is True; expected a number"),
+        ({"eps": -1e-5}, ValueError, "eps is -1e-05; it is added under a square root, so it must"),
+        ({"eps": float("nan")}, ValueError, "eps is nan; expected a finite float32"),
+        ({"eps": 1e39}, ValueError, r"eps is 1e\+39; expected a finite float32"),
+    ],
+)
+def test_rms_norm_refuses(change, error, message):
+    want = glm2_ops.rms_norm(**rms_norm_arguments())
+    with pytest.raises(error, match=message):
+        glm2_ops.rms_norm(**(rms_norm_arguments() | change))
+    assert np.array_equal(glm2_ops.rms_norm(**rms_norm_arguments()), want)
+
+
+@pytest.mark.parametrize(
+    ("x", "error", "message"),
+    [
+        (None, TypeError, r"x is a NoneType; expected a numpy array \(M, 2F\)"),
+        (ones(4), ValueError, r"x has shape \(4,\); expected 2 axes, \(M, 2F\)"),
+        (ones(2, 4, dtype=np.int32), TypeError, "x has dtype int32; the operators serve float16"),
+        (ones(2, 5), ValueError, "x has 5 columns; expected an even number, gate and value side"),
+    ],
+)
+def test_swiglu_refuses(x, error, message):
+    with pytest.raises(error, match=message):
+        glm2_ops.swiglu(x)
+
+
 def test_a_page_that_is_only_read_may_be_shared():
     """Two sequences with one prompt: its pages are whole, and both write after them."""
     arguments = rope_arguments() | {

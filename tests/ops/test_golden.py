@@ -92,3 +92,20 @@ def new_rows(operands):
             for length, appended in zip(operands["seq_len_kv"], len_q, strict=True)
         ]
     )
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_rms_norm_is_as_accurate_as_the_recorded_formula(dtype):
+    operands, wanted = load("layers", f"rms_norm_{dtype}")
+    eps = float(operands.pop("eps"))
+    y, total = glm2_ops.rms_norm(**operands, eps=eps)
+    assert np.array_equal(total, wanted["total"])
+    assert_accurate(y, wanted["out_of_total"], wanted["golden_out_of_total"], "L1")
+    y = glm2_ops.rms_norm(operands["x"], operands["weight"], eps=eps)
+    assert_accurate(y, wanted["out"], wanted["golden_out"], "L1")
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_swiglu_is_as_accurate_as_the_recorded_formula(dtype):
+    operands, wanted = load("layers", f"swiglu_{dtype}")
+    assert_accurate(glm2_ops.swiglu(**operands), wanted["out"], wanted["golden_out"], "L1")

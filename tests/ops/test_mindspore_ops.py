@@ -8,7 +8,14 @@ ms = pytest.importorskip("mindspore", reason="needs MindSpore")
 from mindspore import Tensor, nn
 
 import glm2_ops
-from glm2_ops.mindspore import FlashAttention, RopeAppend, dynamic
+from glm2_ops.mindspore import (
+    FlashAttention,
+    RmsNorm,
+    RmsNormResidual,
+    RopeAppend,
+    Swiglu,
+    dynamic,
+)
 from glm2_reference import rope_table
 from glm2_reference.testing import cu_seqlens, random_block_table
 
@@ -187,6 +194,68 @@ def test_equal_appends_are_not_merged(rng):
     glm2_ops.rope_append(*operands, **SIZES)
     assert np.array_equal(inputs[4].asnumpy(), operands[3])
     assert np.array_equal(inputs[5].asnumpy(), operands[4])
+
+
+def rms_norm_operands(rng, rows, dtype, hidden_size=80):
+    """Return x, weight and residual."""
+    shapes = ((rows, hidden_size), (hidden_size,), (rows, hidden_size))
+    return [rng.standard_normal(shape).astype(dtype) for shape in shapes]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_rms_norm_equals_numpy(rng, dtype):
+    x, weight, residual = rms_norm_operands(rng, 37, dtype)
+    got = RmsNorm(eps=1e-5)(*tensors(x, weight)).asnumpy()
+    assert got.dtype == dtype
+    assert np.array_equal(got, glm2_ops.rms_norm(x, weight, eps=1e-5))
+    pair = RmsNormResidual(eps=1e-5)(*tensors(x, weight, residual))
+    want = glm2_ops.rms_norm(x, weight, eps=1e-5, residual=residual)
+    for tensor, array in zip(pair, want, strict=True):
+        assert tensor.asnumpy().dtype == dtype
+        assert np.array_equal(tensor.asnumpy(), array)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("width", [33, 9000])
+def test_swiglu_equals_numpy(rng, dtype, width):
+    x = rng.standard_normal((5, 2 * width)).astype(dtype)
+    got = Swiglu()(*tensors(x)).asnumpy()
+    assert got.dtype == dtype
+    assert np.array_equal(got, glm2_ops.swiglu(x))
+
+
+class NormsThenSwiglu(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.rms_norm = RmsNorm(eps=1e-5)
+        self.rms_norm_residual = RmsNormResidual(eps=1e-3)
+        self.swiglu = Swiglu()
+
+    def construct(self, x, weight, residual):
+        y, total = self.rms_norm_residual(self.rms_norm(x, weight), weight, residual)
+        return y, self.swiglu(total)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_any_number_of_rows_normalises_in_one_graph(rng, compilations, dtype):
+    cell = NormsThenSwiglu()
+    rows = dynamic(ms.float16 if dtype is np.float16 else ms.float32, None, 80)
+    weight = dynamic(rows.dtype, 80)
+    cell.set_inputs(rows, weight, rows)
+    for count in (5, 1, 1, 300, 3):
+        x, weight, residual = rms_norm_operands(rng, count, dtype)
+        got = [tensor.asnumpy() for tensor in cell(*tensors(x, weight, residual))]
+        first = glm2_ops.rms_norm(x, weight, eps=1e-5)
+        y, total = glm2_ops.rms_norm(first, weight, eps=1e-3, residual=residual)
+        assert np.array_equal(got[0], y)
+        assert np.array_equal(got[1], glm2_ops.swiglu(total))
+    assert compilations == ["NormsThenSwiglu"]
+
+
+@pytest.mark.parametrize("make", [RmsNorm, RmsNormResidual])
+def test_eps_is_checked_when_the_cell_is_made(make):
+    with pytest.raises(ValueError, match=r"eps is -1\.0; it is added under a square root"):
+        make(eps=-1.0)
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,14 @@ inline void Ln(const LocalTensor<T>& dst, const LocalTensor<T>& src, const int32
 }
 
 template <typename T>
+inline void Sqrt(const LocalTensor<T>& dst, const LocalTensor<T>& src, const int32_t& count) {
+    static_assert(std::is_same_v<T, float>, "the twin's Sqrt serves float");
+    T* to = dst.Data();
+    const T* from = src.Data();
+    for (int32_t i = 0; i < count; ++i) to[i] = std::sqrt(from[i]);
+}
+
+template <typename T>
 inline void Duplicate(const LocalTensor<T>& dst, const T& scalarValue, const int32_t& count) {
     const T value = scalarValue;
     std::fill_n(dst.Data(), count, value);
