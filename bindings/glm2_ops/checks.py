@@ -7,6 +7,7 @@ a graph leaves that graph unusable.
 
 from __future__ import annotations
 
+import functools
 import operator
 from typing import Any
 
@@ -18,6 +19,21 @@ from glm2_ops._library import native
 _FLOATS = ("float16", "bfloat16", "float32")  # by name: numpy has no bfloat16 of its own
 _MAX_INT32 = 2**31 - 1
 MAX_LENGTH = 2**30  # positions and windows add up inside int32
+_INT32, _FLOAT32 = np.dtype(np.int32), np.dtype(np.float32)
+_MAX_FLOAT32 = float(np.finfo(np.float32).max)
+# Up to so many numbers plain Python is quicker than numpy: a decode step's checks must not show.
+_FEW = 64
+
+
+@functools.cache
+def _axes(layout: str) -> int:
+    """Count the axes that a layout, such as "(T, N, D)", spells."""
+    return len([axis for axis in layout.strip("()").split(",") if axis.strip()])
+
+
+@functools.cache
+def _is_served(dtype: np.dtype[Any]) -> bool:
+    return bool(dtype.name in _FLOATS)
 
 
 def check_array(name: str, array: npt.NDArray[Any], layout: str) -> None:
@@ -25,7 +41,7 @@ def check_array(name: str, array: npt.NDArray[Any], layout: str) -> None:
     if not isinstance(array, np.ndarray):
         msg = f"{name} is a {type(array).__name__}; expected a numpy array {layout}"
         raise TypeError(msg)
-    wanted = len([axis for axis in layout.strip("()").split(",") if axis.strip()])
+    wanted = _axes(layout)
     if array.ndim != wanted:
         msg = f"{name} has shape {array.shape}; expected {wanted} axes, {layout}"
         raise ValueError(msg)
@@ -43,7 +59,7 @@ def check_shape(name: str, array: npt.NDArray[Any], wanted: tuple[int, ...], why
 
 def check_float(name: str, x: npt.NDArray[Any]) -> None:
     """Require a dtype that the operators serve."""
-    if x.dtype.name not in _FLOATS:
+    if not _is_served(x.dtype):
         msg = f"{name} has dtype {x.dtype}; the operators serve {', '.join(_FLOATS)}"
         raise TypeError(msg)
 
@@ -61,7 +77,7 @@ def check_float_pair(
     """Require floats that are served, and keys of x's dtype or 16-bit ones under a float32 x."""
     check_float(name, x)
     check_float(k_name, k)
-    if x.dtype not in (k.dtype, np.dtype(np.float32)):
+    if x.dtype not in (k.dtype, _FLOAT32):
         msg = (
             f"{name} is {x.dtype} and {k_name} {k.dtype}; the dtype of {k_name} must be that of "
             f"{name}, or a 16-bit one under a float32 {name}"
@@ -72,7 +88,7 @@ def check_float_pair(
 def check_index(name: str, array: npt.NDArray[Any], layout: str) -> None:
     """Require int32, C-contiguous."""
     check_array(name, array, layout)
-    if array.dtype != np.int32:
+    if array.dtype != _INT32:
         msg = f"{name} has dtype {array.dtype}; index arrays are int32"
         raise TypeError(msg)
     if not array.flags.c_contiguous:
@@ -83,15 +99,22 @@ def check_index(name: str, array: npt.NDArray[Any], layout: str) -> None:
 def check_cu_seqlens(name: str, cu_seqlens: npt.NDArray[np.int32], num_tokens: int) -> None:
     """Require offsets that start at 0, never fall, and end at ``num_tokens``."""
     check_index(name, cu_seqlens, "(B + 1,)")
-    if cu_seqlens.size == 0 or cu_seqlens[0] != 0:
+    if cu_seqlens.size == 0 or cu_seqlens.item(0) != 0:
         msg = f"{name} is {cu_seqlens.tolist()}; it must start at 0"
         raise ValueError(msg)
-    if bool(np.any(cu_seqlens[1:] < cu_seqlens[:-1])):
+    if _ever_falls(cu_seqlens):
         msg = f"{name} is {cu_seqlens.tolist()}; it must never fall"
         raise ValueError(msg)
-    if cu_seqlens[-1] != num_tokens:
+    if cu_seqlens.item(-1) != num_tokens:
         msg = f"{name} ends at {cu_seqlens[-1]}, but there are {num_tokens} tokens; they must agree"
         raise ValueError(msg)
+
+
+def _ever_falls(offsets: npt.NDArray[np.int32]) -> bool:
+    if offsets.size > _FEW:
+        return bool(np.any(offsets[1:] < offsets[:-1]))
+    listed = offsets.tolist()
+    return listed != sorted(listed)
 
 
 def check_cache(k_cache: npt.NDArray[Any], v_cache: npt.NDArray[Any], head_dim: int) -> None:
@@ -172,13 +195,21 @@ def check_pages(
             )
             raise ValueError(msg)
         used = block_table[b, : -(-length // page_size)]
-        bad = np.flatnonzero((used < 0) | (used >= num_pages))
-        if bad.size:
+        if not _are_ids(used, num_pages):
+            bad = np.flatnonzero((used < 0) | (used >= num_pages))
             msg = (
                 f"block_table[{b}, {bad[0]}] is {used[bad[0]]}, but sequence {b} has {length} "
                 f"tokens and needs that page; expected a page id of 0 to {num_pages - 1}"
             )
             raise ValueError(msg)
+
+
+def _are_ids(ids: npt.NDArray[np.int32], count: int) -> bool:
+    """Whether all of them are 0 to count - 1."""
+    if ids.size > _FEW:
+        return bool(ids.min() >= 0 and ids.max() < count)
+    listed = ids.tolist()
+    return not listed or (min(listed) >= 0 and max(listed) < count)
 
 
 def check_prefix_len(prefix_len: npt.NDArray[np.int32], seq_len_kv: npt.NDArray[np.int32]) -> None:
@@ -221,7 +252,7 @@ def _check_number(name: str, value: float) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         msg = f"{name} is {value!r}; expected a number"
         raise TypeError(msg)
-    if not abs(value) <= float(np.finfo(np.float32).max):
+    if not abs(value) <= _MAX_FLOAT32:
         msg = f"{name} is {value}; expected a finite float32"
         raise ValueError(msg)
     return float(value)
