@@ -33,7 +33,7 @@ def _axes(layout: str) -> int:
 
 @functools.cache
 def _is_served(dtype: np.dtype[Any]) -> bool:
-    return bool(dtype.name in _FLOATS)
+    return dtype.name in _FLOATS
 
 
 def check_array(name: str, array: npt.NDArray[Any], layout: str) -> None:
@@ -113,7 +113,7 @@ def check_cu_seqlens(name: str, cu_seqlens: npt.NDArray[np.int32], num_tokens: i
 def _ever_falls(offsets: npt.NDArray[np.int32]) -> bool:
     if offsets.size > _FEW:
         return bool(np.any(offsets[1:] < offsets[:-1]))
-    listed = offsets.tolist()
+    listed: list[int] = offsets.tolist()
     return listed != sorted(listed)
 
 
