@@ -6,12 +6,14 @@ same operators as MindSpore primitives.
 
 from glm2_ops._library import build_info, library_path, machine_peaks, set_num_threads
 from glm2_ops.attention import flash_attention, flash_attention_varlen
+from glm2_ops.attention_grad import flash_attention_grad
 from glm2_ops.layers import rms_norm, swiglu
 from glm2_ops.rope import rope_append
 
 __all__ = [
     "build_info",
     "flash_attention",
+    "flash_attention_grad",
     "flash_attention_varlen",
     "library_path",
     "machine_peaks",

@@ -33,6 +33,23 @@ def flash_attention_varlen(
     causal: bool,
     window: int,
 ) -> None: ...
+def flash_attention_grad(
+    do: npt.NDArray[Any],
+    q: npt.NDArray[Any],
+    k: npt.NDArray[Any],
+    v: npt.NDArray[Any],
+    o: npt.NDArray[Any],
+    lse: npt.NDArray[np.float32],
+    cu_seqlens_q: npt.NDArray[np.int32],
+    cu_seqlens_kv: npt.NDArray[np.int32],
+    prefix_len: npt.NDArray[np.int32] | None,
+    dq: npt.NDArray[Any],
+    dk: npt.NDArray[Any],
+    dv: npt.NDArray[Any],
+    scale: float,
+    causal: bool,
+    window: int,
+) -> None: ...
 def rope_append(
     qkv: npt.NDArray[Any],
     cos: npt.NDArray[np.float32],

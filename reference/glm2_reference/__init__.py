@@ -3,6 +3,7 @@
 from glm2_reference.attention import attention, visible_keys
 from glm2_reference.config import GLM2Config, published_tensor_shapes
 from glm2_reference.flash_attention import flash_attention, flash_attention_varlen
+from glm2_reference.flash_attention_grad import flash_attention_grad
 from glm2_reference.generate import generate
 from glm2_reference.kv_cache import KVCache, rope_append
 from glm2_reference.layers import embedding, linear, rms_norm, softmax, swiglu
@@ -30,6 +31,7 @@ __all__ = [
     "dequantize_rows",
     "embedding",
     "flash_attention",
+    "flash_attention_grad",
     "flash_attention_varlen",
     "generate",
     "linear",

@@ -69,6 +69,23 @@ __aicore__ inline void RowSum(const AscendC::LocalTensor<float>& dst,
     AscendC::PipeBarrier<PIPE_V>();
 }
 
+// dst[row] = sum of tile[row, :] where cols is any multiple of 8. fold (rows, 64) is scratch.
+__aicore__ inline void RowSumOf(const AscendC::LocalTensor<float>& dst,
+                                const AscendC::LocalTensor<float>& tile,
+                                const AscendC::LocalTensor<float>& fold, uint32_t rows,
+                                uint32_t cols) {
+    const uint8_t pitch = cols / kFloatsPerBlock;
+    AscendC::Duplicate<float>(fold, 0.0f, rows * kFloatsPerRepeat);
+    AscendC::PipeBarrier<PIPE_V>();
+    for (uint32_t col = 0; col < cols; col += kFloatsPerRepeat) {
+        const uint64_t mask = MinOf(kFloatsPerRepeat, cols - col);
+        AscendC::Add(fold, fold, tile[col], mask, rows, {1, 1, 1, 8, 8, pitch});
+        AscendC::PipeBarrier<PIPE_V>();
+    }
+    ReduceRepeatSum(dst, fold, rows);
+    AscendC::PipeBarrier<PIPE_V>();
+}
+
 // blocks (rows, 8): each row's value eight times, the form in which SubRows and its like take it.
 __aicore__ inline void SpreadRows(const AscendC::LocalTensor<float>& blocks,
                                   const AscendC::LocalTensor<float>& values, uint32_t rows) {

@@ -62,6 +62,17 @@ __aicore__ inline void ReduceRepeatSum(const AscendC::LocalTensor<float>& dst,
 #endif
 }
 
+// dst[row] = sum of the first `mask` floats of block `row`.
+__aicore__ inline void ReduceBlocksSum(const AscendC::LocalTensor<float>& dst,
+                                       const AscendC::LocalTensor<float>& src, int32_t repeatTime,
+                                       int32_t mask) {
+#ifdef ASCEND_OPS_CANN_8
+    AscendC::WholeReduceSum<float>(dst, src, mask, repeatTime, 1, 1, 1);
+#else
+    AscendC::ReduceRepeat<AscendC::ReduceType::SUM>(dst, src, mask, repeatTime, 1, 1, 1);
+#endif
+}
+
 }  // namespace ascend_ops
 
 #endif  // ASCEND_OPS_COMMON_OP_KERNEL_TILE_MATH_H_
