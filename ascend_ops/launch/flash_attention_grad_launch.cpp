@@ -15,6 +15,7 @@ namespace ascend_ops {
 Status FlashAttentionGrad(const FlashAttentionGradArgs& args) {
     CoreLimits limits;
     limits.numCores = ascend_twin::NumThreads();
+    limits.overlap = false;
     FlashAttentionGradTilingData tiling;
     const Status tiled = ComputeFlashAttentionGradTiling(args, limits, &tiling);
     if (!tiled.ok()) return tiled;

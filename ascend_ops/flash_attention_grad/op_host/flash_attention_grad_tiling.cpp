@@ -92,8 +92,8 @@ void LayOutWorkspace(FlashAttentionGradTilingData* t, uint32_t typeBytes, uint64
         end += (bytes + kAlign - 1) / kAlign * kAlign;
         return at;
     };
-    const uint64_t square = static_cast<uint64_t>(kGradSlots) * t->blockM * t->blockN;
-    const uint64_t kvPart = static_cast<uint64_t>(kGradSlots) * t->blockN * t->headDim;
+    const uint64_t square = static_cast<uint64_t>(t->taskSlots) * t->blockM * t->blockN;
+    const uint64_t kvPart = static_cast<uint64_t>(t->taskSlots) * t->blockN * t->headDim;
     const uint64_t rows = (mostRows + t->blockM - 1) / t->blockM * t->blockM;
     t->workspaceS = place(square * 4);
     t->workspaceDp = place(square * 4);
@@ -101,7 +101,7 @@ void LayOutWorkspace(FlashAttentionGradTilingData* t, uint32_t typeBytes, uint64
     t->workspaceDs = place(square * typeBytes);
     t->workspaceDvPart = place(kvPart * 4);
     t->workspaceDkPart = place(kvPart * 4);
-    t->workspaceDqPart = place(static_cast<uint64_t>(kGradSlots) * t->blockM * t->headDim * 4);
+    t->workspaceDqPart = place(static_cast<uint64_t>(t->taskSlots) * t->blockM * t->headDim * 4);
     t->workspaceDq = place(rows * t->headDim * 4);
     t->workspaceLse = place(rows * 4);
     t->workspaceDelta = place(rows * 4);
@@ -140,6 +140,7 @@ Status ComputeFlashAttentionGradTiling(const FlashAttentionGradArgs& args, const
     t.scale = args.scale;
     t.l0BlockK = typeBytes == 2 ? 128 : 64;
     t.l0BlockN = 128;
+    t.taskSlots = limits.overlap ? kMaxGradSlots : 1;
     for (const Tile& tile : kTiles) {
         t.blockM = tile.blockM;
         t.blockN = tile.blockN;

@@ -121,7 +121,7 @@ class FlashAttentionGradCube {
             AscendC::WaitFlag<AscendC::HardEvent::MTE2_MTE1>(kEventQOne);
             const uint32_t d = tiling_->headDim;
             const uint32_t pitch = AlignUp(task.kvRows, kFloatsPerRepeat);
-            const uint64_t slot = task.index % kGradSlots * (tiling_->blockM * tiling_->blockN);
+            const uint64_t slot = task.index % tiling_->taskSlots * (tiling_->blockM * tiling_->blockN);
             Multiply<false, false>(scores_[slot], pitch, {qOneL1_, d, task.rows},
                                    {kOneL1_, d, task.kvRows}, d);
             Multiply<false, false>(dProbs_[slot], pitch, {dOOneL1_, d, task.rows},
@@ -151,8 +151,8 @@ class FlashAttentionGradCube {
             AscendC::WaitFlag<AscendC::HardEvent::MTE2_MTE1>(kEventQTwo);
             const uint32_t d = tiling_->headDim;
             const uint32_t width = AlignUp(task.kvRows, kFractalRows);
-            const uint64_t kvSlot = task.index % kGradSlots * (tiling_->blockN * d);
-            const uint64_t qSlot = task.index % kGradSlots * (tiling_->blockM * d);
+            const uint64_t kvSlot = task.index % tiling_->taskSlots * (tiling_->blockN * d);
+            const uint64_t qSlot = task.index % tiling_->taskSlots * (tiling_->blockM * d);
             Multiply<true, true>(dVPart_[kvSlot], d, {probsL1_, width, task.kvRows},
                                  {dOTwoL1_, d, d}, task.rows);
             Multiply<true, true>(dKPart_[kvSlot], d, {dScoresL1_, width, task.kvRows},
@@ -202,7 +202,7 @@ class FlashAttentionGradCube {
     // GM P or dS (rows, kvRows) of the task's slot -> L1
     __aicore__ inline void CopyInSquare(const AscendC::LocalTensor<T>& dst,
                                         const AscendC::GlobalTensor<T>& src, const GradTask& task) {
-        const uint64_t slot = task.index % kGradSlots * (tiling_->blockM * tiling_->blockN);
+        const uint64_t slot = task.index % tiling_->taskSlots * (tiling_->blockM * tiling_->blockN);
         CopyInRows(dst, src[slot], task.rows, task.kvRows, AlignUp(task.kvRows, kFractalRows),
                    AlignUp(task.kvRows, kFloatsPerRepeat));
     }

@@ -1,7 +1,8 @@
 // The gradient of attention on one core: AIC and its two AIVs work off the same stream of tasks.
 //
 // AIC for task t: C1(t) = S, dP; then C2(t-2) = parts of dV, dK, dQ. AIV for task t: V1(t) = P, dS;
-// then V2(t-2) = sums. AIC is two tasks ahead, so three workspace slots a core are enough:
+// then V2(t-2) = sums. AIC is two tasks ahead, so three workspace slots a core are enough (with
+// one slot, where AIC and AIV take turns, read t-2 as t and t+3 as t+1):
 // - S, dP(t+3) are written after AIC waited for P(t), which each AIV set after it had read its rows
 //   of S, dP(t): the set is on MTE3, which waits for the vector calls that follow those loads;
 // - P, dS(t+3) are written after AIV waited for S(t+3), set on FIX after the Fixpipes of C2(t), whose
@@ -30,6 +31,7 @@ class FlashAttentionGradKernel {
         if ASCEND_IS_AIV {
             core /= 2;
         }
+        taskSlots_ = tiling->taskSlots;
         GM_ADDR workspace = gm.workspace + core * tiling->workspaceBytes;
         stream_.Init(tiling, (__gm__ int32_t*)gm.cuSeqlensQ, (__gm__ int32_t*)gm.cuSeqlensKv,
                      (__gm__ int32_t*)gm.prefixLen, core);
@@ -58,17 +60,18 @@ class FlashAttentionGradKernel {
     // Stage one of task t, then stage two of task t - 2; at the end stage two of the last two.
     template <typename Side>
     __aicore__ inline void Pipeline(Side& side) {
-        GradTask ring[kGradSlots];
+        GradTask ring[kMaxGradSlots];
         uint32_t opened = 0;
         uint32_t closed = 0;
-        while (stream_.Next(&ring[opened % kGradSlots])) {
-            side.StageOne(ring[opened % kGradSlots]);
+        while (stream_.Next(&ring[opened % kMaxGradSlots])) {
+            side.StageOne(ring[opened % kMaxGradSlots]);
             ++opened;
-            if (opened - closed == kGradSlots) side.StageTwo(ring[closed++ % kGradSlots]);
+            if (opened - closed == taskSlots_) side.StageTwo(ring[closed++ % kMaxGradSlots]);
         }
-        while (closed < opened) side.StageTwo(ring[closed++ % kGradSlots]);
+        while (closed < opened) side.StageTwo(ring[closed++ % kMaxGradSlots]);
     }
 
+    uint32_t taskSlots_ = kMaxGradSlots;
     GradTaskStream stream_;
     FlashAttentionGradCube<T> cube_;
     FlashAttentionGradVector<T> vector_;

@@ -6,8 +6,9 @@
 
 namespace ascend_ops {
 
-// Slots of a task's tiles in the workspace: AIC runs two tasks ahead of AIV.
-constexpr uint32_t kGradSlots = 3;
+// Most slots of a task's tiles in the workspace: AIC runs two tasks ahead of AIV where both run at
+// once.
+constexpr uint32_t kMaxGradSlots = 3;
 
 // Tiling keys: the element type of every tensor but lse.
 constexpr uint64_t kGradKeyHalf = 0;
@@ -31,7 +32,8 @@ struct FlashAttentionGradTilingData {
     uint32_t l0BlockK;  // depth of one Mmad
     uint32_t l0BlockN;  // columns of one Mmad
     uint32_t vecRows;   // rows of one vector pass
-    // Workspace of one core, bytes from its start. These have kGradSlots slots each:
+    uint32_t taskSlots;  // tasks in flight: kMaxGradSlots, or 1 where AIC and AIV take turns
+    // Workspace of one core, bytes from its start. These have taskSlots slots each:
     uint64_t workspaceS;
     uint64_t workspaceDp;
     uint64_t workspaceP;

@@ -269,7 +269,7 @@ class FlashAttentionGradVector {
     __aicore__ inline void ProbsPass(const GradTask& task, uint32_t row, uint32_t count) {
         const uint32_t cols = AlignUp(task.kvRows, kFloatsPerRepeat);
         const uint64_t slot =
-            task.index % kGradSlots * (tiling_->blockM * tiling_->blockN) + row * cols;
+            task.index % tiling_->taskSlots * (tiling_->blockM * tiling_->blockN) + row * cols;
         const uint64_t place = PlaceOf(task.tile, task.rows, row);
         const uint32_t padded = AlignUp(count, kFloatsPerBlock);
         const AscendC::LocalTensor<float> probs = oneUb_[set_];
@@ -353,7 +353,7 @@ class FlashAttentionGradVector {
                                    const Span& pass) {
         const uint32_t d = tiling_->headDim;
         const uint32_t elems = pass.count * d;
-        const uint64_t slot = task.index % kGradSlots * (tiling_->blockN * d);
+        const uint64_t slot = task.index % tiling_->taskSlots * (tiling_->blockN * d);
         const AscendC::LocalTensor<float> sum = sums[pass.begin * d];
         const AscendC::LocalTensor<float> one = oneUb_[set_];
         Open();
@@ -384,7 +384,7 @@ class FlashAttentionGradVector {
     // dQ sum (+)= part of rows [row, row + count) of the Q tile; the last sum -> GM dq
     __aicore__ inline void QueryPass(const GradTask& task, uint32_t row, uint32_t count) {
         const uint32_t d = tiling_->headDim;
-        const uint64_t slot = task.index % kGradSlots * (tiling_->blockM * d);
+        const uint64_t slot = task.index % tiling_->taskSlots * (tiling_->blockM * d);
         const uint64_t place = PlaceOf(task.tile, task.rows, row) * d;
         const AscendC::LocalTensor<float> one = oneUb_[set_];
         Open();
