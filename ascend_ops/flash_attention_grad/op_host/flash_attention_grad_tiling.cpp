@@ -71,9 +71,12 @@ uint32_t UbBytes(const FlashAttentionGradTilingData& t, uint32_t typeBytes) {
            t.vecRows * 64 * 4 + t.vecRows * 8 * 4;
 }
 
-// Bytes of L1 that an AIC takes: Q, dO, K and V of stage one; Q, dO, K, P and dS of stage two.
+// Bytes of L1 that an AIC takes: Q, dO, K and V of stage one; P and dS of stage two, and Q, dO and K
+// once more where it works on another task.
 uint32_t L1Bytes(const FlashAttentionGradTilingData& t, uint32_t typeBytes) {
-    return ((4 * t.blockM + 3 * t.blockN) * t.headDim + 2 * t.blockM * t.blockN) * typeBytes;
+    const uint32_t stageOne = 2 * t.blockM + 2 * t.blockN;
+    const uint32_t stageTwo = t.taskSlots == 1 ? 0 : 2 * t.blockM + t.blockN;
+    return ((stageOne + stageTwo) * t.headDim + 2 * t.blockM * t.blockN) * typeBytes;
 }
 
 bool Fits(const FlashAttentionGradTilingData& t, uint32_t typeBytes, const CoreLimits& limits) {

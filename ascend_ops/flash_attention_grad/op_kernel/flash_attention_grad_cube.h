@@ -59,9 +59,11 @@ class FlashAttentionGradCube {
         vOneL1_ = TakeL1(kvElems);
         qOneL1_ = TakeL1(qElems);
         dOOneL1_ = TakeL1(qElems);
-        kTwoL1_ = TakeL1(kvElems);
-        qTwoL1_ = TakeL1(qElems);
-        dOTwoL1_ = TakeL1(qElems);
+        // With one task in flight stage two finds the tiles of stage one in place.
+        shared_ = tiling->taskSlots == 1;
+        kTwoL1_ = shared_ ? kOneL1_ : TakeL1(kvElems);
+        qTwoL1_ = shared_ ? qOneL1_ : TakeL1(qElems);
+        dOTwoL1_ = shared_ ? dOOneL1_ : TakeL1(qElems);
         probsL1_ = TakeL1(squareElems);
         dScoresL1_ = TakeL1(squareElems);
 
@@ -126,8 +128,7 @@ class FlashAttentionGradCube {
                                    {kOneL1_, d, task.kvRows}, d);
             Multiply<false, false>(dProbs_[slot], pitch, {dOOneL1_, d, task.rows},
                                    {vOneL1_, d, task.kvRows}, d);
-            AscendC::SetFlag<AscendC::HardEvent::MTE1_MTE2>(kEventQOne);
-            if (task.lastOfKv) AscendC::SetFlag<AscendC::HardEvent::MTE1_MTE2>(kEventKvOne);
+            if (!shared_) ReleaseStageOne(task);
         }
         AscendC::CrossCoreSetFlag<2, PIPE_FIX>(kGradFlagScores);
     }
@@ -136,15 +137,17 @@ class FlashAttentionGradCube {
     __aicore__ inline void StageTwo(const GradTask& task) {
         AscendC::CrossCoreWaitFlag<2, PIPE_MTE2>(kGradFlagProbs);
         if (task.rows > 0) {
-            if (task.firstOfKv) {
+            if (task.firstOfKv && !shared_) {
                 AscendC::WaitFlag<AscendC::HardEvent::MTE1_MTE2>(kEventKTwo);
                 CopyInKv(kTwoL1_, k_, task);
                 AscendC::SetFlag<AscendC::HardEvent::MTE2_MTE1>(kEventKTwo);
                 AscendC::WaitFlag<AscendC::HardEvent::MTE2_MTE1>(kEventKTwo);
             }
             AscendC::WaitFlag<AscendC::HardEvent::MTE1_MTE2>(kEventQTwo);
-            CopyInQ(qTwoL1_, q_, task);
-            CopyInQ(dOTwoL1_, dO_, task);
+            if (!shared_) {
+                CopyInQ(qTwoL1_, q_, task);
+                CopyInQ(dOTwoL1_, dO_, task);
+            }
             CopyInSquare(probsL1_, probs_, task);
             CopyInSquare(dScoresL1_, dScores_, task);
             AscendC::SetFlag<AscendC::HardEvent::MTE2_MTE1>(kEventQTwo);
@@ -160,7 +163,11 @@ class FlashAttentionGradCube {
             Multiply<false, true>(dQPart_[qSlot], d, {dScoresL1_, width, task.rows},
                                   {kTwoL1_, d, d}, task.kvRows);
             AscendC::SetFlag<AscendC::HardEvent::MTE1_MTE2>(kEventQTwo);
-            if (task.lastOfKv) AscendC::SetFlag<AscendC::HardEvent::MTE1_MTE2>(kEventKTwo);
+            if (shared_) {
+                ReleaseStageOne(task);
+            } else if (task.lastOfKv) {
+                AscendC::SetFlag<AscendC::HardEvent::MTE1_MTE2>(kEventKTwo);
+            }
         }
         AscendC::CrossCoreSetFlag<2, PIPE_FIX>(kGradFlagParts);
     }
@@ -188,6 +195,12 @@ class FlashAttentionGradCube {
         const uint32_t address = l1Bytes_;
         l1Bytes_ += elems * static_cast<uint32_t>(sizeof(T));
         return AscendC::LocalTensor<T>(AscendC::TPosition::A1, address, elems);
+    }
+
+    // Hands the tiles of stage one back to MTE2.
+    __aicore__ inline void ReleaseStageOne(const GradTask& task) {
+        AscendC::SetFlag<AscendC::HardEvent::MTE1_MTE2>(kEventQOne);
+        if (task.lastOfKv) AscendC::SetFlag<AscendC::HardEvent::MTE1_MTE2>(kEventKvOne);
     }
 
     // GM k or v [kvStart : kvStart + kvRows] of one group -> L1
@@ -445,7 +458,7 @@ class FlashAttentionGradCube {
     AscendC::GlobalTensor<float> dVPart_;
     AscendC::GlobalTensor<float> dKPart_;
     AscendC::GlobalTensor<float> dQPart_;
-    // Tiles of stage one and of stage two, which works two tasks behind.
+    // Tiles of stage one, and of stage two, which works two tasks behind.
     AscendC::LocalTensor<T> kOneL1_;     // (blockN, headDim)
     AscendC::LocalTensor<T> vOneL1_;     // the same
     AscendC::LocalTensor<T> qOneL1_;     // (blockM, headDim)
@@ -459,6 +472,7 @@ class FlashAttentionGradCube {
     AscendC::LocalTensor<T> l0b_[2];
     AscendC::LocalTensor<float> l0c_[2];
     uint32_t l1Bytes_ = 0;
+    bool shared_ = false;
     int32_t l0Buffer_ = 0;
     int32_t l0cBuffer_ = 0;
 };
