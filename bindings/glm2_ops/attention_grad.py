@@ -80,10 +80,11 @@ def flash_attention_grad(
     )
     if prefix_len is not None:
         checks.check_prefix_len(prefix_len, np.diff(cu_seqlens_kv))
+    scale = checks.check_scale(q.shape[2] ** -0.5 if scale is None else scale)
     dq, dk, dv = (np.empty_like(x, order="C") for x in (q, k, v))
+    do, q, k, v, o, lse = (np.ascontiguousarray(x) for x in (do, q, k, v, o, lse))
     native.flash_attention_grad(
-        *(np.ascontiguousarray(x) for x in (do, q, k, v, o, lse)), cu_seqlens_q, cu_seqlens_kv,
-        prefix_len, dq, dk, dv, checks.check_scale(q.shape[2] ** -0.5 if scale is None else scale),
+        do, q, k, v, o, lse, cu_seqlens_q, cu_seqlens_kv, prefix_len, dq, dk, dv, scale,
         checks.check_bool("causal", causal), checks.check_window(window),
     )  # fmt: skip
     return dq, dk, dv

@@ -74,10 +74,7 @@ def flash_attention_grad(
     ----------
     Dao et al. 2022, FlashAttention, algorithm 4 and appendix B.4; Dao 2023, algorithm 2.
     """
-    check_operands(do, q, k, v, o, lse)
-    check_cu_seqlens("cu_seqlens_q", cu_seqlens_q, q.shape[0])
-    check_cu_seqlens("cu_seqlens_kv", cu_seqlens_kv, k.shape[0])
-    check_shape("cu_seqlens_kv", cu_seqlens_kv, cu_seqlens_q.shape, "the shape of cu_seqlens_q")
+    check_operands(do, q, k, v, o, lse, cu_seqlens_q, cu_seqlens_kv)
     check_window(window)
     prefixes = check_prefix_len(prefix_len, np.diff(cu_seqlens_kv)).tolist()
     scale = resolve_scale(scale, q.shape[2])
@@ -97,11 +94,11 @@ def flash_attention_grad(
         for g in range(k.shape[1]):
             rows = (slice(first, last), slice(g * group_size, (g + 1) * group_size))
             keys = (slice(first_key, last_key), g)
-            dq_rows, dk[keys], dv[keys] = group_gradients(
-                *(x[rows].reshape(-1, q.shape[2]) for x in (do, q)), k[keys], v[keys],
-                o[rows].reshape(-1, q.shape[2]), lse[rows].reshape(-1, 1), visible, scale,
-            )  # fmt: skip
-            dq[rows] = dq_rows.reshape(dq[rows].shape)
+            do_g, q_g, o_g = (x[rows].reshape(-1, q.shape[2]) for x in (do, q, o))
+            dq_g, dk[keys], dv[keys] = group_gradients(
+                do_g, q_g, k[keys], v[keys], o_g, lse[rows].reshape(-1, 1), visible, scale
+            )
+            dq[rows] = dq_g.reshape(dq[rows].shape)
     return dq, dk, dv
 
 
@@ -145,9 +142,16 @@ def group_gradients(
 
 
 def check_operands(
-    do: FloatArray, q: FloatArray, k: FloatArray, v: FloatArray, o: FloatArray, lse: FloatArray
+    do: FloatArray,
+    q: FloatArray,
+    k: FloatArray,
+    v: FloatArray,
+    o: FloatArray,
+    lse: FloatArray,
+    cu_seqlens_q: IntArray,
+    cu_seqlens_kv: IntArray,
 ) -> None:
-    """Require one dtype, and shapes that follow from those of q and k.
+    """Require one dtype, and shapes and offsets that follow from the shapes of q and k.
 
     Raises
     ------
@@ -172,3 +176,6 @@ def check_operands(
     check_shape("do", do, q.shape, "the shape of q")
     check_shape("o", o, q.shape, "the shape of q")
     check_shape("lse", lse, q.shape[:2], "a row of q each")
+    check_cu_seqlens("cu_seqlens_q", cu_seqlens_q, q.shape[0])
+    check_cu_seqlens("cu_seqlens_kv", cu_seqlens_kv, k.shape[0])
+    check_shape("cu_seqlens_kv", cu_seqlens_kv, cu_seqlens_q.shape, "the shape of cu_seqlens_q")

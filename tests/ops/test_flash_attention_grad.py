@@ -74,7 +74,7 @@ def make(
         dtype=dtype,
     )  # fmt: skip
     for x in (ragged.q, ragged.k, ragged.v):
-        x *= amplitude
+        x[:] *= amplitude
     offsets = (ragged.cu_seqlens_q, ragged.cu_seqlens_kv)
     o, lse = flash_attention_varlen(
         *upcast(ragged.q, ragged.k, ragged.v), *offsets, return_lse=True, **options

@@ -71,8 +71,8 @@ uint32_t UbBytes(const FlashAttentionGradTilingData& t, uint32_t typeBytes) {
            t.vecRows * 64 * 4 + t.vecRows * 8 * 4;
 }
 
-// Bytes of L1 that an AIC takes: Q, dO, K and V of stage one; P and dS of stage two, and Q, dO and K
-// once more where it works on another task.
+// Bytes of L1 that an AIC takes: Q, dO, K and V of stage one; P and dS of stage two, and Q, dO and
+// K once more where it works on another task.
 uint32_t L1Bytes(const FlashAttentionGradTilingData& t, uint32_t typeBytes) {
     const uint32_t stageOne = 2 * t.blockM + 2 * t.blockN;
     const uint32_t stageTwo = t.taskSlots == 1 ? 0 : 2 * t.blockM + t.blockN;

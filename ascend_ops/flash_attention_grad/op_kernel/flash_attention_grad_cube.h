@@ -31,9 +31,9 @@ struct FlashAttentionGradGm {
 };
 
 // Every tile lies in L1 as NZ matrices of 16 rows, one after the other: fractal c of row block r is
-// number r * (width / columns of a fractal) + c. The same tile then serves as left or right operand,
-// turned or not, for LoadDataWithTranspose of float finds the two fractals of a 16 x 16 square side
-// by side.
+// number r * (width / columns of a fractal) + c. The same tile then serves as left or right
+// operand, turned or not, for LoadDataWithTranspose of float finds the two fractals of a 16 x 16
+// square side by side.
 template <typename T>
 class FlashAttentionGradCube {
   public:
@@ -105,8 +105,8 @@ class FlashAttentionGradCube {
         }
     }
 
-    // C1: S = Q K^T and dP = dO V^T, (rows, kvRows), to the task's slots, row pitch = kvRows rounded
-    // up to 64.
+    // C1: S = Q K^T and dP = dO V^T, (rows, kvRows), to the task's slots, row pitch = kvRows
+    // rounded up to 64.
     __aicore__ inline void StageOne(const GradTask& task) {
         if (task.rows > 0) {
             if (task.firstOfKv) {
@@ -123,7 +123,8 @@ class FlashAttentionGradCube {
             AscendC::WaitFlag<AscendC::HardEvent::MTE2_MTE1>(kEventQOne);
             const uint32_t d = tiling_->headDim;
             const uint32_t pitch = AlignUp(task.kvRows, kFloatsPerRepeat);
-            const uint64_t slot = task.index % tiling_->taskSlots * (tiling_->blockM * tiling_->blockN);
+            const uint64_t slot =
+                task.index % tiling_->taskSlots * (tiling_->blockM * tiling_->blockN);
             Multiply<false, false>(scores_[slot], pitch, {qOneL1_, d, task.rows},
                                    {kOneL1_, d, task.kvRows}, d);
             Multiply<false, false>(dProbs_[slot], pitch, {dOOneL1_, d, task.rows},

@@ -27,11 +27,11 @@ struct FlashAttentionGradTilingData {
     float scale;
     // The tiles.
     uint32_t numCores;
-    uint32_t blockM;    // rows (token x head of one group) of a Q tile, a multiple of 16
-    uint32_t blockN;    // rows of a K/V tile, a multiple of 64
-    uint32_t l0BlockK;  // depth of one Mmad
-    uint32_t l0BlockN;  // columns of one Mmad
-    uint32_t vecRows;   // rows of one vector pass
+    uint32_t blockM;     // rows (token x head of one group) of a Q tile, a multiple of 16
+    uint32_t blockN;     // rows of a K/V tile, a multiple of 64
+    uint32_t l0BlockK;   // depth of one Mmad
+    uint32_t l0BlockN;   // columns of one Mmad
+    uint32_t vecRows;    // rows of one vector pass
     uint32_t taskSlots;  // tasks in flight: kMaxGradSlots, or 1 where AIC and AIV take turns
     // Workspace of one core, bytes from its start. These have taskSlots slots each:
     uint64_t workspaceS;

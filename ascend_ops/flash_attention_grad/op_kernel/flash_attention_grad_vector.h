@@ -137,7 +137,8 @@ class FlashAttentionGradVector {
     // places to itself whatever the number of rows, so that items may follow one another.
     __aicore__ inline uint64_t PlaceOf(uint32_t tile, uint32_t rows, uint32_t row) {
         const uint32_t own = row - OwnRows(rows).begin;
-        const uint32_t half = static_cast<uint32_t>(AscendC::GetSubBlockIdx()) * tiling_->blockM / 2;
+        const uint32_t half =
+            static_cast<uint32_t>(AscendC::GetSubBlockIdx()) * tiling_->blockM / 2;
         return static_cast<uint64_t>(tile) * tiling_->blockM + half + own;
     }
 
@@ -180,8 +181,7 @@ class FlashAttentionGradVector {
     // lse and D of the item's rows to the workspace; zeros to dq where a Q tile sees nothing.
     __aicore__ inline void PrepareRows(const GradItem& item) {
         for (uint32_t tile = 0; tile < item.tiles; ++tile) {
-            const uint32_t tileRows =
-                MinOf(tiling_->blockM, item.rows - tile * tiling_->blockM);
+            const uint32_t tileRows = MinOf(tiling_->blockM, item.rows - tile * tiling_->blockM);
             const bool blind = SeesNothing(VisibleToTile(tiling_, item, tile));
             const Span rows = OwnRows(tileRows);
             for (uint32_t done = 0; done < rows.count; done += tiling_->vecRows) {

@@ -12,18 +12,18 @@ namespace ascend_ops {
 // T query tokens and Tk keys of B sequences, N heads on G KV heads of D dims; every tensor but lse
 // and the offsets is of `type`. All arrays are C-contiguous.
 struct FlashAttentionGradArgs {
-    const void* dO = nullptr;               // (T, N, D)
-    const void* q = nullptr;                // (T, N, D)
-    const void* k = nullptr;                // (Tk, G, D)
-    const void* v = nullptr;                // (Tk, G, D)
-    const void* o = nullptr;                // (T, N, D)
-    const float* lse = nullptr;             // (T, N); -inf: the row's probabilities are 0
-    const int32_t* cuSeqlensQ = nullptr;    // (B + 1,)
-    const int32_t* cuSeqlensKv = nullptr;   // (B + 1,)
-    const int32_t* prefixLen = nullptr;     // (B,), or null: no prefix
-    void* dQ = nullptr;                     // (T, N, D)
-    void* dK = nullptr;                     // (Tk, G, D)
-    void* dV = nullptr;                     // (Tk, G, D)
+    const void* dO = nullptr;              // (T, N, D)
+    const void* q = nullptr;               // (T, N, D)
+    const void* k = nullptr;               // (Tk, G, D)
+    const void* v = nullptr;               // (Tk, G, D)
+    const void* o = nullptr;               // (T, N, D)
+    const float* lse = nullptr;            // (T, N); -inf: the row's probabilities are 0
+    const int32_t* cuSeqlensQ = nullptr;   // (B + 1,)
+    const int32_t* cuSeqlensKv = nullptr;  // (B + 1,)
+    const int32_t* prefixLen = nullptr;    // (B,), or null: no prefix
+    void* dQ = nullptr;                    // (T, N, D)
+    void* dK = nullptr;                    // (Tk, G, D)
+    void* dV = nullptr;                    // (Tk, G, D)
     DataType type = DataType::kFloat32;
     uint32_t numSeqs = 0;
     uint32_t numHeads = 0;
