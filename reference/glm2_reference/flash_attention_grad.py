@@ -77,14 +77,10 @@ def flash_attention_grad(
     check_operands(do, q, k, v, o, lse, cu_seqlens_q, cu_seqlens_kv)
     check_window(window)
     prefixes = check_prefix_len(prefix_len, np.diff(cu_seqlens_kv)).tolist()
-    scale = resolve_scale(scale, q.shape[2])
-    group_size = q.shape[1] // k.shape[1]
+    scale, group_size = resolve_scale(scale, q.shape[2]), q.shape[1] // k.shape[1]
     dq, dk, dv = np.empty_like(q), np.empty_like(k), np.empty_like(v)
-    offsets = zip(
-        itertools.pairwise(cu_seqlens_q.tolist()), itertools.pairwise(cu_seqlens_kv.tolist()),
-        prefixes, strict=True,
-    )  # fmt: skip
-    for (first, last), (first_key, last_key), prefix in offsets:
+    spans = (itertools.pairwise(offsets.tolist()) for offsets in (cu_seqlens_q, cu_seqlens_kv))
+    for (first, last), (first_key, last_key), prefix in zip(*spans, prefixes, strict=True):
         len_q, len_kv = last - first, last_key - first_key
         visible = visible_keys(
             np.arange(len_kv - len_q, len_kv), np.arange(len_kv),
@@ -92,24 +88,25 @@ def flash_attention_grad(
         )  # (len_q, len_kv)  # fmt: skip
         visible = np.repeat(visible, group_size, axis=0)  # (rows, len_kv), rows token x head
         for g in range(k.shape[1]):
-            rows = (slice(first, last), slice(g * group_size, (g + 1) * group_size))
-            keys = (slice(first_key, last_key), g)
-            do_g, q_g, o_g = (x[rows].reshape(-1, q.shape[2]) for x in (do, q, o))
-            dq_g, dk[keys], dv[keys] = group_gradients(
-                do_g, q_g, k[keys], v[keys], o_g, lse[rows].reshape(-1, 1), visible, scale
+            rows = slice(first, last), slice(g * group_size, (g + 1) * group_size)
+            keys = slice(first_key, last_key), g
+            flat = (x[rows].reshape(-1, q.shape[2]) for x in (do, q, o))
+            dq_rows, dk[keys], dv[keys] = group_gradients(
+                *flat, k[keys], v[keys], lse[rows].reshape(-1, 1), visible, scale=scale
             )
-            dq[rows] = dq_g.reshape(dq[rows].shape)
+            dq[rows] = dq_rows.reshape(dq[rows].shape)
     return dq, dk, dv
 
 
 def group_gradients(
     do: FloatArray,
     q: FloatArray,
+    o: FloatArray,
     k: FloatArray,
     v: FloatArray,
-    o: FloatArray,
     lse: FloatArray,
     visible: BoolArray,
+    *,
     scale: float,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Differentiate the attention of one sequence and K/V head; rows are token x head of its group.
