@@ -19,7 +19,7 @@ import argparse
 from typing import Any
 
 import numpy as np
-from common import measure, print_cases, print_table, processor_name
+from common import measure_in_turns, print_cases, print_table, processor_name
 
 import glm2_ops
 from glm2_reference import flash_attention_grad, flash_attention_varlen
@@ -50,7 +50,7 @@ def numpy_gradients(
     return dscores @ k, dscores.swapaxes(-1, -2) @ q, probs.swapaxes(-1, -2) @ do
 
 
-def run_case(length: int, runs: int) -> tuple[list[str], dict[str, Any]]:
+def run_case(length: int, runs: int, peak_gflops: float) -> tuple[list[str], dict[str, Any]]:
     """Check and time one length."""
     rng = np.random.default_rng(0)
     problem = random_ragged(
@@ -71,20 +71,26 @@ def run_case(length: int, runs: int) -> tuple[list[str], dict[str, Any]]:
     golden = flash_attention_grad(*upcast(*operands), *offsets)
     for ours_x, plain_x, golden_x in zip(got, plain, golden, strict=True):
         assert_accurate(ours_x, plain_x, golden_x, "L1")
-    ours = measure(lambda: glm2_ops.flash_attention_grad(*operands, *offsets), runs=runs)
 
     dense = [np.ascontiguousarray(bnsd_from_tnd(x, offsets[0])[0]) for x in operands[:5]]
     lse_dense = np.ascontiguousarray(lse.T)[None]
-    peer = measure(lambda: numpy_gradients(*dense, lse_dense), runs=min(runs, 5), warm_up=1)
+    ours, peer = measure_in_turns(
+        [
+            lambda: glm2_ops.flash_attention_grad(*operands, *offsets),
+            lambda: numpy_gradients(*dense, lse_dense),
+        ],
+        runs=runs,
+    )
 
-    flops = 10 * HEAD_DIM * NUM_HEADS * length * (length + 1) // 2
+    gflops = 10 * HEAD_DIM * NUM_HEADS * length * (length + 1) / 2 / ours.median_s / 1e9
     moved_bytes = 4 * do.nbytes + 4 * problem.k.nbytes + lse.nbytes
     ratio = peer.median_s / ours.median_s
     row = [
         str(length),
         f"{ours.median_s * 1e3:.2f}",
         f"{ours.lower_s * 1e3:.2f}-{ours.upper_s * 1e3:.2f}",
-        f"{flops / ours.median_s / 1e9:.1f}",
+        f"{gflops:.1f}",
+        f"{gflops / peak_gflops:.0%}",
         f"{moved_bytes / 1e6:.2f}",
         f"{moved_bytes / ours.median_s / 1e9:.2f}",
         f"{peer.median_s * 1e3:.1f}",
@@ -96,7 +102,8 @@ def run_case(length: int, runs: int) -> tuple[list[str], dict[str, Any]]:
         "seq_len": length,
         "ours": ours.median_s * 1e3,
         "unit": "ms",
-        "gflops": flops / ours.median_s / 1e9,
+        "gflops": gflops,
+        "of_peak": gflops / peak_gflops,
         "peer": f"numpy {np.__version__} dense float32",
         "peer_value": peer.median_s * 1e3,
         "ratio": ratio,
@@ -110,11 +117,13 @@ def main() -> None:
     quick = parser.parse_args().quick
     build = glm2_ops.build_info()
     print(f"{processor_name()}; {build['simd']}, {build['threads']} threads, {build['compiler']}")
+    peaks = glm2_ops.machine_peaks()
+    print(f"peak {peaks['fma_gflops']:.0f} GFLOP/s, reads {peaks['read_gbps']:.1f} GB/s")
     lengths = [512] if quick else [1024, 2048]
-    results = [run_case(length, 5 if quick else 20) for length in lengths]
-    header = ["length", "ms", "quartiles", "GFLOP/s", "MB", "GB/s", "numpy ms", "ratio"]
+    results = [run_case(length, 4 if quick else 20, peaks["fma_gflops"]) for length in lengths]
+    header = ["length", "ms", "quartiles", "GFLOP/s", "of peak", "MB", "GB/s", "numpy ms", "ratio"]
     print_table(header, [row for row, _ in results])
-    print_cases([case for _, case in results])
+    print_cases([case for _, case in results], peaks=peaks)
 
 
 if __name__ == "__main__":

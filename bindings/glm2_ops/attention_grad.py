@@ -34,7 +34,7 @@ def flash_attention_grad(
 
     Parameters
     ----------
-    do : float16 or float32, (T, N, D)
+    do : float16, bfloat16 or float32, (T, N, D)
         Gradient of o. D is a multiple of 16 up to 256; N * D is at most 65,535.
     q : dtype of do, (T, N, D)
     k, v : dtype of do, (Tk, G, D)

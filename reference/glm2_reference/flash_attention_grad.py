@@ -90,9 +90,16 @@ def flash_attention_grad(
         for g in range(k.shape[1]):
             rows = slice(first, last), slice(g * group_size, (g + 1) * group_size)
             keys = slice(first_key, last_key), g
-            flat = (x[rows].reshape(-1, q.shape[2]) for x in (do, q, o))
+            do_rows, q_rows, o_rows = (x[rows].reshape(-1, q.shape[2]) for x in (do, q, o))
             dq_rows, dk[keys], dv[keys] = group_gradients(
-                *flat, k[keys], v[keys], lse[rows].reshape(-1, 1), visible, scale=scale
+                do_rows,
+                q_rows,
+                o_rows,
+                k[keys],
+                v[keys],
+                lse[rows].reshape(-1, 1),
+                visible,
+                scale=scale,
             )
             dq[rows] = dq_rows.reshape(dq[rows].shape)
     return dq, dk, dv

@@ -209,6 +209,7 @@ TEST(FlashAttentionGradTiling, RefusesACoreThatIsTooSmall) {
 TEST(FlashAttentionGradTiling, KeysNameTheElementType) {
     EXPECT_EQ(FlashAttentionGradTilingKey(DataType::kFloat16), kGradKeyHalf);
     EXPECT_EQ(FlashAttentionGradTilingKey(DataType::kFloat32), kGradKeyFloat);
+    EXPECT_EQ(FlashAttentionGradTilingKey(DataType::kBfloat16), kGradKeyBfloat16);
 }
 
 // Written down again from the kernel's Init functions, not shared with the tiling.

@@ -1,12 +1,13 @@
 """glm2_ops.flash_attention_grad against the float64 gradient, by the accuracy rule.
 
-float16 is held to level L2. So is float32 from about a hundred keys on; below, numpy's small products
+float16 and bfloat16 are held to level L2. So is float32 from about a hundred keys on; below, numpy's small products
 add in parallel where the cube adds in a row, and level L1 is the bar.
 """
 
 import dataclasses
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,6 +18,7 @@ import glm2_reference
 from glm2_reference import flash_attention_varlen, visible_keys
 from glm2_reference.testing import assert_accurate, random_ragged, upcast
 
+BFLOAT16 = ml_dtypes.bfloat16
 DTYPES = [np.float16, np.float32]
 dtypes = pytest.mark.parametrize("dtype", DTYPES)
 NAMES = ("dq", "dk", "dv")
@@ -92,7 +94,8 @@ def check(problem, level="L2", **options):
     # |dP - D| is at most this by the rounding of sums of head_dim products, and of o.
     norms = [np.linalg.norm(x.astype(float), axis=-1).max(initial=0) for x in (do, q, k, v)]
     scale = options.get("scale") or q.shape[2] ** -0.5
-    noise = (2.0**-11 if q.dtype == np.float16 else q.shape[2] * 2.0**-23) * norms[0] * norms[3]
+    unit = {"float16": 2.0**-11, "bfloat16": 2.0**-8}.get(q.dtype.name, q.shape[2] * 2.0**-23)
+    noise = unit * norms[0] * norms[3]
     zeros = {"dq": (rows, norms[2]), "dk": (keys, norms[1] * q.shape[1] / k.shape[1])}
     for name, x, plain_x, golden_x in zip(
         NAMES, got, problem.plain(**options), golden, strict=True
@@ -124,6 +127,14 @@ def test_lengths_float32(rng, length):
 @pytest.mark.parametrize("head_dim", [16, 48, 64, 80, 128, 192, 256])
 def test_head_dims(rng, dtype, head_dim):
     check(make(rng, [150, 201], num_kv_heads=16, head_dim=head_dim, dtype=dtype))
+
+
+@pytest.mark.parametrize("options", [{}, {"causal": False}, {"window": 60}], ids=str)
+def test_bfloat16(rng, options):
+    problem = make(
+        rng, [150, 201, 17], num_kv_heads=4, group_size=3, head_dim=80, dtype=BFLOAT16, **options
+    )
+    check(problem, **options)
 
 
 @dtypes
@@ -233,18 +244,10 @@ def test_the_same_bits_at_any_number_of_threads(rng, dtype):
 
 @dtypes
 def test_the_kernels_own_forward_pass_fits(rng, dtype):
-    """o and lse of glm2_ops.flash_attention: the gradient of the sum of o is that of the reference."""
-    problem = make(rng, [200], group_size=2, num_kv_heads=2, dtype=dtype)
+    """o and lse of glm2_ops.flash_attention_varlen."""
+    problem = make(rng, [200], group_size=2, num_kv_heads=8, dtype=dtype)
     do, q, k, v, _, _ = problem.operands
-    pages = [np.zeros((2, 2, 128, 64), dtype) for _ in range(2)]
-    for cache, x in zip(pages, (k, v), strict=True):
-        for page in range(2):
-            part = x[128 * page : 128 * (page + 1)].swapaxes(0, 1)
-            cache[page, :, : part.shape[1]] = part
-    o, lse = glm2_ops.flash_attention(
-        q, *pages, np.array([[0, 1]], np.int32), problem.offsets[0], np.array([200], np.int32),
-        return_lse=True,
-    )  # fmt: skip
+    o, lse = glm2_ops.flash_attention_varlen(q, k, v, *problem.offsets, return_lse=True)
     check(Problem((do, q, k, v, o, lse), problem.offsets), "L2" if dtype == np.float16 else "L1")
 
 

@@ -123,7 +123,8 @@ uint64_t CountItems(const FlashAttentionGradArgs& args) {
 }  // namespace
 
 uint64_t FlashAttentionGradTilingKey(DataType type) {
-    return type == DataType::kFloat16 ? kGradKeyHalf : kGradKeyFloat;
+    if (type == DataType::kFloat16) return kGradKeyHalf;
+    return type == DataType::kBfloat16 ? kGradKeyBfloat16 : kGradKeyFloat;
 }
 
 Status ComputeFlashAttentionGradTiling(const FlashAttentionGradArgs& args, const CoreLimits& limits,

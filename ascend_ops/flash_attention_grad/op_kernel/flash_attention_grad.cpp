@@ -25,6 +25,8 @@ extern "C" __global__ __aicore__ void flash_attention_grad(GM_ADDR dO, GM_ADDR q
         RunFlashAttentionGrad<half>(&tilingData, gm);
     } else if (TILING_KEY_IS(1)) {
         RunFlashAttentionGrad<float>(&tilingData, gm);
+    } else if (TILING_KEY_IS(2)) {
+        RunFlashAttentionGrad<bfloat16_t>(&tilingData, gm);
     }
     AscendC::PipeBarrier<PIPE_ALL>();
 }

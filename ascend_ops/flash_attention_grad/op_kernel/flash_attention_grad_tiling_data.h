@@ -13,6 +13,7 @@ constexpr uint32_t kMaxGradSlots = 3;
 // Tiling keys: the element type of every tensor but lse.
 constexpr uint64_t kGradKeyHalf = 0;
 constexpr uint64_t kGradKeyFloat = 1;
+constexpr uint64_t kGradKeyBfloat16 = 2;
 
 struct FlashAttentionGradTilingData {
     // The problem.
