@@ -81,12 +81,10 @@ def flash_attention_grad(
     dq, dk, dv = np.empty_like(q), np.empty_like(k), np.empty_like(v)
     spans = (itertools.pairwise(offsets.tolist()) for offsets in (cu_seqlens_q, cu_seqlens_kv))
     for (first, last), (first_key, last_key), prefix in zip(*spans, prefixes, strict=True):
-        len_q, len_kv = last - first, last_key - first_key
-        visible = visible_keys(
-            np.arange(len_kv - len_q, len_kv), np.arange(len_kv),
+        visible = visible_rows(
+            last - first, last_key - first_key, group_size,
             causal=causal, prefix_len=prefix, window=window,
-        )  # (len_q, len_kv)  # fmt: skip
-        visible = np.repeat(visible, group_size, axis=0)  # (rows, len_kv), rows token x head
+        )  # fmt: skip
         for g in range(k.shape[1]):
             rows = slice(first, last), slice(g * group_size, (g + 1) * group_size)
             keys = slice(first_key, last_key), g
@@ -103,6 +101,17 @@ def flash_attention_grad(
             )
             dq[rows] = dq_rows.reshape(dq[rows].shape)
     return dq, dk, dv
+
+
+def visible_rows(
+    len_q: int, len_kv: int, group_size: int, *, causal: bool, prefix_len: int, window: int | None
+) -> BoolArray:
+    """Return which keys each row (token x head of one group) of a sequence sees, (rows, len_kv)."""
+    visible = visible_keys(
+        np.arange(len_kv - len_q, len_kv), np.arange(len_kv),
+        causal=causal, prefix_len=prefix_len, window=window,
+    )  # (len_q, len_kv)  # fmt: skip
+    return np.repeat(visible, group_size, axis=0)
 
 
 def group_gradients(
