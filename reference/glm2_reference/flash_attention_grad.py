@@ -77,7 +77,8 @@ def flash_attention_grad(
     check_operands(do, q, k, v, o, lse, cu_seqlens_q, cu_seqlens_kv)
     check_window(window)
     prefixes = check_prefix_len(prefix_len, np.diff(cu_seqlens_kv)).tolist()
-    scale, group_size = resolve_scale(scale, q.shape[2]), q.shape[1] // k.shape[1]
+    scale = resolve_scale(scale, q.shape[2])
+    group_size = q.shape[1] // k.shape[1]
     dq, dk, dv = np.empty_like(q), np.empty_like(k), np.empty_like(v)
     spans = (itertools.pairwise(offsets.tolist()) for offsets in (cu_seqlens_q, cu_seqlens_kv))
     for (first, last), (first_key, last_key), prefix in zip(*spans, prefixes, strict=True):
@@ -90,15 +91,9 @@ def flash_attention_grad(
             keys = slice(first_key, last_key), g
             do_rows, q_rows, o_rows = (x[rows].reshape(-1, q.shape[2]) for x in (do, q, o))
             dq_rows, dk[keys], dv[keys] = group_gradients(
-                do_rows,
-                q_rows,
-                o_rows,
-                k[keys],
-                v[keys],
-                lse[rows].reshape(-1, 1),
-                visible,
+                do_rows, q_rows, o_rows, k[keys], v[keys], lse[rows].reshape(-1, 1), visible,
                 scale=scale,
-            )
+            )  # fmt: skip
             dq[rows] = dq_rows.reshape(dq[rows].shape)
     return dq, dk, dv
 
