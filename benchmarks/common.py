@@ -22,7 +22,7 @@ class Timing:
 
 
 def measure_in_turns(
-    functions: Sequence[Callable[[], Any]], *, runs: int, rounds: int = 2, warm_up: int = 2
+    functions: Sequence[Callable[[], Any]], *, runs: int, rounds: int = 2, warm_up: int = 1
 ) -> list[Timing]:
     """Time several functions, a block of calls of each at a time, so that all see the same machine.
 
@@ -32,7 +32,7 @@ def measure_in_turns(
     for _ in range(rounds):
         for times, function in zip(seconds, functions, strict=True):
             time.sleep(0.3)
-            for run in range(-warm_up, max(2, runs // rounds)):
+            for run in range(-warm_up, max(1, runs // rounds)):
                 started = time.perf_counter()
                 function()
                 if run >= 0:
