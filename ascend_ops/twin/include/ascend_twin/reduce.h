@@ -13,13 +13,6 @@
 
 namespace ascend_twin {
 
-template <uint32_t width>
-struct LanesOf {
-    typedef float Type __attribute__((vector_size(width * sizeof(float))));
-};
-template <uint32_t width>
-using Lanes = typename LanesOf<width>::Type;
-
 // The binary tree over the lanes of one vector: lane i joins lane i + width / 2.
 template <uint32_t width, typename Op>
 inline float FoldLanes(Lanes<width> lanes, Op op) {

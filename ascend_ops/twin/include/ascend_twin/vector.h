@@ -19,6 +19,14 @@ constexpr uint32_t kRepeatBlocks = 8;
 template <typename T>
 constexpr uint32_t kBlockElems = 32 / sizeof(T);
 
+// That many floats, as the compiler's vector extension has them.
+template <uint32_t width>
+struct LanesOf {
+    typedef float Type __attribute__((vector_size(width * sizeof(float))));
+};
+template <uint32_t width>
+using Lanes = typename LanesOf<width>::Type;
+
 // Operators of floats, and of vectors of them (the compiler's vector extension).
 struct AddOf {
     template <typename V>
@@ -71,14 +79,16 @@ template <typename Op>
 inline void BinaryWholeRepeat(float* dst, const float* src0, const float* src1, bool oneBlock,
                               Op op) {
     constexpr uint32_t elems = kBlockElems<float>;
-    if (oneBlock) {
-        float block[elems];
-        std::memcpy(block, src1, sizeof(block));
-        ASCEND_TWIN_IVDEP
-        for (uint32_t i = 0; i < kRepeatBlocks * elems; ++i) dst[i] = op(src0[i], block[i % elems]);
-    } else {
-        ASCEND_TWIN_IVDEP
-        for (uint32_t i = 0; i < kRepeatBlocks * elems; ++i) dst[i] = op(src0[i], src1[i]);
+    if (!oneBlock) {
+        BinaryCount(dst, src0, src1, kRepeatBlocks * elems, op);
+        return;
+    }
+    Lanes<elems> a, b;
+    std::memcpy(&b, src1, sizeof(b));
+    for (uint32_t i = 0; i < kRepeatBlocks * elems; i += elems) {
+        std::memcpy(&a, src0 + i, sizeof(a));
+        a = op(a, b);
+        std::memcpy(dst + i, &a, sizeof(a));
     }
 }
 
