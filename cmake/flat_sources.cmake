@@ -46,7 +46,8 @@ glm2_flatten_all(op_kernel ${root}/common/op_kernel/*.h)
 foreach(operator IN LISTS GLM2_OPERATORS)
   set(folder ${root}/${operator})
   glm2_flatten_all(op_host ${root}/include/ascend_ops/${operator}.h ${folder}/op_host/*.h
-    ${folder}/op_host/*.cpp ${folder}/op_kernel/${operator}_tiling_data.h)
+    ${folder}/op_host/*_def.cpp ${folder}/op_host/*_tiling.cpp
+    ${folder}/op_kernel/${operator}_tiling_data.h)
   glm2_flatten_all(op_kernel ${folder}/op_kernel/*.h)
   glm2_flatten(${folder}/op_kernel/${operator}.cpp ${out}/op_kernel/glm2_${operator}.cpp)
 endforeach()
