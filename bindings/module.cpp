@@ -11,6 +11,7 @@ PYBIND11_MODULE(_native, module) {
     glm2::RegisterRmsNorm(module);
     glm2::RegisterRopeAppend(module);
     glm2::RegisterSwiglu(module);
+    glm2::RegisterTiling(module);
     module.def("set_num_threads", &ascend_ops::SetNumThreads);
     module.def("machine_peaks", [](uint64_t readBytes) {
         pybind11::gil_scoped_release release;

@@ -5,10 +5,10 @@
 #include "thread_pool.h"
 #include "workspace.h"
 
-extern "C" void flash_attention_grad(GM_ADDR dO, GM_ADDR q, GM_ADDR k, GM_ADDR v, GM_ADDR o,
-                                     GM_ADDR lse, GM_ADDR cuSeqlensQ, GM_ADDR cuSeqlensKv,
-                                     GM_ADDR prefixLen, GM_ADDR dQ, GM_ADDR dK, GM_ADDR dV,
-                                     GM_ADDR workspace, GM_ADDR tiling);
+extern "C" void glm2_flash_attention_grad(GM_ADDR dO, GM_ADDR q, GM_ADDR k, GM_ADDR v, GM_ADDR o,
+                                          GM_ADDR lse, GM_ADDR cuSeqlensQ, GM_ADDR cuSeqlensKv,
+                                          GM_ADDR prefixLen, GM_ADDR dQ, GM_ADDR dK, GM_ADDR dV,
+                                          GM_ADDR workspace, GM_ADDR tiling);
 
 namespace ascend_ops {
 
@@ -25,10 +25,10 @@ Status FlashAttentionGrad(const FlashAttentionGradArgs& args) {
     const ascend_twin::LaunchConfig config = {
         "flash_attention_grad", ascend_twin::KernelType::kMixAic1Aiv2, tiling.numCores, key};
     const std::string hang = ascend_twin::Launch(config, [&] {
-        flash_attention_grad(Gm(args.dO), Gm(args.q), Gm(args.k), Gm(args.v), Gm(args.o),
-                             Gm(args.lse), Gm(args.cuSeqlensQ), Gm(args.cuSeqlensKv),
-                             Gm(args.prefixLen), Gm(args.dQ), Gm(args.dK), Gm(args.dV),
-                             workspace.data(), Gm(&tiling));
+        glm2_flash_attention_grad(Gm(args.dO), Gm(args.q), Gm(args.k), Gm(args.v), Gm(args.o),
+                                  Gm(args.lse), Gm(args.cuSeqlensQ), Gm(args.cuSeqlensKv),
+                                  Gm(args.prefixLen), Gm(args.dQ), Gm(args.dK), Gm(args.dV),
+                                  workspace.data(), Gm(&tiling));
     });
     return hang.empty() ? Status::Ok() : Status::Error(StatusCode::kInternal, hang);
 }

@@ -7,9 +7,9 @@
 #include "thread_pool.h"
 #include "workspace.h"
 
-extern "C" void flash_attention(GM_ADDR q, GM_ADDR kCache, GM_ADDR vCache, GM_ADDR blockTable,
-                                GM_ADDR cuSeqlensQ, GM_ADDR seqLenKv, GM_ADDR prefixLen, GM_ADDR o,
-                                GM_ADDR lse, GM_ADDR workspace, GM_ADDR tiling);
+extern "C" void glm2_flash_attention(GM_ADDR q, GM_ADDR kCache, GM_ADDR vCache, GM_ADDR blockTable,
+                                     GM_ADDR cuSeqlensQ, GM_ADDR seqLenKv, GM_ADDR prefixLen,
+                                     GM_ADDR o, GM_ADDR lse, GM_ADDR workspace, GM_ADDR tiling);
 
 namespace ascend_ops {
 
@@ -29,9 +29,9 @@ Status FlashAttention(const FlashAttentionArgs& args) {
     const ascend_twin::LaunchConfig config = {
         "flash_attention", ascend_twin::KernelType::kMixAic1Aiv2, tiling.numCores, key};
     const std::string hang = ascend_twin::Launch(config, [&] {
-        flash_attention(Gm(args.q), Gm(args.kCache), Gm(args.vCache), Gm(args.blockTable),
-                        Gm(args.cuSeqlensQ), Gm(args.seqLenKv), Gm(args.prefixLen), Gm(args.o),
-                        Gm(args.lse), workspace.data(), Gm(&tiling));
+        glm2_flash_attention(Gm(args.q), Gm(args.kCache), Gm(args.vCache), Gm(args.blockTable),
+                             Gm(args.cuSeqlensQ), Gm(args.seqLenKv), Gm(args.prefixLen), Gm(args.o),
+                             Gm(args.lse), workspace.data(), Gm(&tiling));
     });
     return hang.empty() ? Status::Ok() : Status::Error(StatusCode::kInternal, hang);
 }

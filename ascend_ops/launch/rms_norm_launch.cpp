@@ -5,8 +5,8 @@
 #include "thread_pool.h"
 #include "workspace.h"
 
-extern "C" void rms_norm(GM_ADDR x, GM_ADDR weight, GM_ADDR residual, GM_ADDR y, GM_ADDR total,
-                         GM_ADDR workspace, GM_ADDR tiling);
+extern "C" void glm2_rms_norm(GM_ADDR x, GM_ADDR weight, GM_ADDR residual, GM_ADDR y, GM_ADDR total,
+                              GM_ADDR workspace, GM_ADDR tiling);
 
 namespace ascend_ops {
 
@@ -22,8 +22,8 @@ Status RmsNorm(const RmsNormArgs& args) {
         "rms_norm", ascend_twin::KernelType::kAivOnly, tiling.numCores,
         RmsNormTilingKey(args.type, args.residual != nullptr)};
     const std::string hang = ascend_twin::Launch(config, [&] {
-        rms_norm(Gm(args.x), Gm(args.weight), Gm(args.residual), Gm(args.y), Gm(args.total),
-                 nullptr, Gm(&tiling));
+        glm2_rms_norm(Gm(args.x), Gm(args.weight), Gm(args.residual), Gm(args.y), Gm(args.total),
+                      nullptr, Gm(&tiling));
     });
     return hang.empty() ? Status::Ok() : Status::Error(StatusCode::kInternal, hang);
 }

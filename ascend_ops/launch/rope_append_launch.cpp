@@ -5,9 +5,10 @@
 #include "thread_pool.h"
 #include "workspace.h"
 
-extern "C" void rope_append(GM_ADDR qkv, GM_ADDR cos, GM_ADDR sin, GM_ADDR kCache, GM_ADDR vCache,
-                            GM_ADDR blockTable, GM_ADDR cuSeqlensQ, GM_ADDR seqLenKv, GM_ADDR q,
-                            GM_ADDR workspace, GM_ADDR tiling);
+extern "C" void glm2_rope_append(GM_ADDR qkv, GM_ADDR cos, GM_ADDR sin, GM_ADDR kCache,
+                                 GM_ADDR vCache, GM_ADDR blockTable, GM_ADDR cuSeqlensQ,
+                                 GM_ADDR seqLenKv, GM_ADDR q, GM_ADDR kCacheRef, GM_ADDR vCacheRef,
+                                 GM_ADDR workspace, GM_ADDR tiling);
 
 namespace ascend_ops {
 
@@ -25,9 +26,9 @@ Status RopeAppend(const RopeAppendArgs& args) {
     const ascend_twin::LaunchConfig config = {"rope_append", ascend_twin::KernelType::kAivOnly,
                                               tiling.numCores, key};
     const std::string hang = ascend_twin::Launch(config, [&] {
-        rope_append(Gm(args.qkv), Gm(args.cos), Gm(args.sin), Gm(args.kCache), Gm(args.vCache),
-                    Gm(args.blockTable), Gm(args.cuSeqlensQ), Gm(args.seqLenKv), Gm(args.q),
-                    nullptr, Gm(&tiling));
+        glm2_rope_append(Gm(args.qkv), Gm(args.cos), Gm(args.sin), Gm(args.kCache), Gm(args.vCache),
+                         Gm(args.blockTable), Gm(args.cuSeqlensQ), Gm(args.seqLenKv), Gm(args.q),
+                         Gm(args.kCache), Gm(args.vCache), nullptr, Gm(&tiling));
     });
     return hang.empty() ? Status::Ok() : Status::Error(StatusCode::kInternal, hang);
 }

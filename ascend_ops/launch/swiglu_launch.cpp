@@ -5,7 +5,7 @@
 #include "thread_pool.h"
 #include "workspace.h"
 
-extern "C" void swiglu(GM_ADDR x, GM_ADDR out, GM_ADDR workspace, GM_ADDR tiling);
+extern "C" void glm2_swiglu(GM_ADDR x, GM_ADDR out, GM_ADDR workspace, GM_ADDR tiling);
 
 namespace ascend_ops {
 
@@ -20,7 +20,7 @@ Status Swiglu(const SwigluArgs& args) {
     const ascend_twin::LaunchConfig config = {"swiglu", ascend_twin::KernelType::kAivOnly,
                                               tiling.numCores, SwigluTilingKey(args.type)};
     const std::string hang = ascend_twin::Launch(
-        config, [&] { swiglu(Gm(args.x), Gm(args.out), nullptr, Gm(&tiling)); });
+        config, [&] { glm2_swiglu(Gm(args.x), Gm(args.out), nullptr, Gm(&tiling)); });
     return hang.empty() ? Status::Ok() : Status::Error(StatusCode::kInternal, hang);
 }
 

@@ -71,6 +71,41 @@ def rms_norm(
     eps: float,
 ) -> None: ...
 def swiglu(x: npt.NDArray[Any], out: npt.NDArray[Any]) -> None: ...
+def plan_flash_attention(
+    npu: bool,
+    dtype: str,
+    cache_dtype: str,
+    num_heads: int,
+    num_kv_heads: int,
+    head_dim: int,
+    page_size: int,
+    cu_seqlens_q: list[int],
+    seq_len_kv: list[int],
+) -> dict[str, Any]: ...
+def plan_flash_attention_grad(
+    npu: bool,
+    dtype: str,
+    num_heads: int,
+    num_kv_heads: int,
+    head_dim: int,
+    cu_seqlens_q: list[int],
+    cu_seqlens_kv: list[int],
+) -> dict[str, Any]: ...
+def plan_rms_norm(
+    npu: bool, dtype: str, num_rows: int, hidden_size: int, residual: bool
+) -> dict[str, Any]: ...
+def plan_rope_append(
+    npu: bool,
+    dtype: str,
+    cache_dtype: str,
+    num_tokens: int,
+    num_heads: int,
+    num_kv_heads: int,
+    head_dim: int,
+    rotary_dim: int,
+    page_size: int,
+) -> dict[str, Any]: ...
+def plan_swiglu(npu: bool, dtype: str, num_rows: int, width: int) -> dict[str, Any]: ...
 def set_num_threads(count: int) -> None: ...
 def machine_peaks(read_bytes: int) -> dict[str, float]: ...
 def build_info() -> dict[str, Any]: ...

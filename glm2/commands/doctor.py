@@ -1,4 +1,7 @@
-"""``glm2 doctor``: is everything there, and do the operators compute what the reference says."""
+"""``glm2 doctor``: is everything there, and do the operators compute what the reference says.
+
+With ``--tiling``: how an operator cuts a call into tiles.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import typer
 
+from glm2.commands import _tiling
 from glm2.commands._checkpoint import checkpoint_checks
 from glm2.commands._environment import Check, environment_checks, guarded, simd_check
 
@@ -39,11 +43,47 @@ def command(
         typer.Argument(help="Checkpoint folder, hub id or short name to look at as well."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    tiling: _tiling.Operator = None,
+    heads: _tiling.Heads = None,
+    kv_heads: _tiling.KvHeads = None,
+    head_dim: _tiling.HeadDim = None,
+    rotary_dim: _tiling.RotaryDim = None,
+    page_size: _tiling.PageSize = None,
+    batch: _tiling.Batch = None,
+    seq_len_q: _tiling.SeqLenQ = None,
+    seq_len_kv: _tiling.SeqLenKv = None,
+    hidden_size: _tiling.HiddenSize = None,
+    ffn_hidden_size: _tiling.FfnHiddenSize = None,
+    dtype: _tiling.Dtype = None,
+    cache_dtype: _tiling.CacheDtype = None,
+    residual: _tiling.Residual = None,
 ) -> None:
-    """Check the installation, and a checkpoint if one is named.
+    """Check the installation, and a checkpoint if one is named; or explain an operator's tiling.
 
-    Exit code 1 if something that is needed is broken, or the checkpoint does not fit this machine.
+    Exit code 1 if something that is needed is broken, the checkpoint does not fit this machine, or
+    the tiling refuses the shape.
     """
+    options = {
+        "heads": heads, "kv_heads": kv_heads, "head_dim": head_dim, "rotary_dim": rotary_dim,
+        "page_size": page_size, "batch": batch, "seq_len_q": seq_len_q, "seq_len_kv": seq_len_kv,
+        "hidden_size": hidden_size, "ffn_hidden_size": ffn_hidden_size, "dtype": dtype,
+        "cache_dtype": cache_dtype, "residual": residual,
+    }  # fmt: skip
+    given = {name: value for name, value in options.items() if value is not None}
+    if tiling is None:
+        _tiling.refuse_shape_without_operator(given)
+        _check_installation(model, as_json=as_json)
+        return
+    if model is not None:
+        msg = f"--tiling looks at an operator, and {model} is a checkpoint; give one of them"
+        raise typer.BadParameter(msg)
+    from glm2_reference.report.chatglm2 import CHATGLM2_6B
+
+    _tiling.print_tiling(tiling, given, CHATGLM2_6B, as_json=as_json)
+
+
+def _check_installation(model: str | None, *, as_json: bool) -> None:
+    """Run every check and print what it found."""
     with contextlib.redirect_stdout(sys.stderr):  # imported packages may print
         checks = [*environment_checks(), *_operator_checks()]
         if model is not None:

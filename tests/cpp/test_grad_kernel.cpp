@@ -14,10 +14,10 @@
 #include "kernel_operator.h"
 #include "launch.h"
 
-extern "C" void flash_attention_grad(GM_ADDR dO, GM_ADDR q, GM_ADDR k, GM_ADDR v, GM_ADDR o,
-                                     GM_ADDR lse, GM_ADDR cuSeqlensQ, GM_ADDR cuSeqlensKv,
-                                     GM_ADDR prefixLen, GM_ADDR dQ, GM_ADDR dK, GM_ADDR dV,
-                                     GM_ADDR workspace, GM_ADDR tiling);
+extern "C" void glm2_flash_attention_grad(GM_ADDR dO, GM_ADDR q, GM_ADDR k, GM_ADDR v, GM_ADDR o,
+                                          GM_ADDR lse, GM_ADDR cuSeqlensQ, GM_ADDR cuSeqlensKv,
+                                          GM_ADDR prefixLen, GM_ADDR dQ, GM_ADDR dK, GM_ADDR dV,
+                                          GM_ADDR workspace, GM_ADDR tiling);
 
 namespace {
 
@@ -100,10 +100,10 @@ class Gradient {
             "flash_attention_grad", ascend_twin::KernelType::kMixAic1Aiv2, tiling->numCores,
             FlashAttentionGradTilingKey(args.type)};
         const std::string hang = ascend_twin::Launch(config, [&] {
-            flash_attention_grad(dO_.gm(), q_.gm(), k_.gm(), v_.gm(), o_.gm(), lse_.gm(),
-                                 Gm(p_.cuSeqlensQ), Gm(p_.cuSeqlensKv), Gm(p_.prefixLen), dQ.gm(),
-                                 dK.gm(), dV.gm(), workspace.get(),
-                                 reinterpret_cast<uint8_t*>(tiling));
+            glm2_flash_attention_grad(dO_.gm(), q_.gm(), k_.gm(), v_.gm(), o_.gm(), lse_.gm(),
+                                      Gm(p_.cuSeqlensQ), Gm(p_.cuSeqlensKv), Gm(p_.prefixLen),
+                                      dQ.gm(), dK.gm(), dV.gm(), workspace.get(),
+                                      reinterpret_cast<uint8_t*>(tiling));
         });
         EXPECT_EQ(hang, "");
         std::vector<float> result;

@@ -175,6 +175,7 @@ def test_the_reference_loads_numpy_and_the_standard_library_alone():
 # ---- C++ ----------------------------------------------------------------------------------------
 
 CPP_SUFFIXES = {".h", ".cpp"}
+CANN_HEADERS = r"register/op_def_registry\.h|tiling/platform/platform_ascendc\.h"
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]+(?:"([^"]+)"|<([^>]+)>)', re.MULTILINE)
 
 
@@ -197,14 +198,19 @@ def allowed_quotes(path):
     if parts[1] == "launch":  # the one place that joins host and twin
         twin = r"ascend_twin/\w+\.h|launch\.h|simd\.h|thread_pool\.h"
         return rf"ascend_ops/\w+\.h|\w+/op_host/\w+_tiling\.h|workspace\.h|{twin}"
-    if parts[1] == "common":
+    if parts[1] == "common" and parts[2] == "op_kernel":
         return r"kernel_operator\.h|common/op_kernel/\w+\.h"
     operator = re.escape(parts[1])
     if parts[2] == "op_kernel":
         if path.name.endswith("_tiling_data.h"):
             return r"(?!)"
         return rf"kernel_operator\.h|common/op_kernel/\w+\.h|{operator}/op_kernel/\w+\.h"
-    return rf"ascend_ops/\w+\.h|{operator}/op_host/\w+\.h|{operator}/op_kernel/\w+_tiling_data\.h"
+    host = r"ascend_ops/\w+\.h|common/op_host/tiling_math\.h"
+    if parts[1] != "common":
+        host += rf"|{operator}/op_host/\w+\.h|{operator}/op_kernel/\w+_tiling_data\.h"
+    if path.name.endswith("_def.cpp"):  # these and what they share are for CANN alone
+        host += r"|common/op_host/op_def_support\.h"
+    return f"{host}|{CANN_HEADERS}" if path.name == "op_def_support.h" else host
 
 
 def twin_headers(path):
@@ -288,6 +294,17 @@ def test_include_guards_are_named_after_the_file(path):
         ),
         ("ascend_ops/flash_attention/op_host/x.cpp", '"launch.h"', True),
         ("ascend_ops/flash_attention/op_host/x.cpp", '"kernel_operator.h"', True),
+        ("ascend_ops/flash_attention/op_host/x.cpp", '"common/op_host/tiling_math.h"', False),
+        ("ascend_ops/flash_attention/op_host/x.cpp", '"common/op_host/op_def_support.h"', True),
+        (
+            "ascend_ops/flash_attention/op_host/x_def.cpp",
+            '"common/op_host/op_def_support.h"',
+            False,
+        ),
+        ("ascend_ops/flash_attention/op_host/x_def.cpp", '"launch.h"', True),
+        ("ascend_ops/common/op_host/op_def_support.h", '"register/op_def_registry.h"', False),
+        ("ascend_ops/common/op_host/op_def_support.h", '"common/op_kernel/tile_math.h"', True),
+        ("ascend_ops/common/op_host/tiling_math.h", '"register/op_def_registry.h"', True),
         ("ascend_ops/include/ascend_ops/x.h", '"launch.h"', True),
         ("ascend_ops/include/ascend_ops/x.h", "<pybind11/pybind11.h>", True),
         ("ascend_ops/launch/x.cpp", '"launch.h"', False),

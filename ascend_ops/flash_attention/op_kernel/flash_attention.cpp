@@ -9,11 +9,12 @@ __aicore__ inline void RunFlashAttention(const ascend_ops::FlashAttentionTilingD
     kernel.Process();
 }
 
-extern "C" __global__ __aicore__ void flash_attention(GM_ADDR q, GM_ADDR kCache, GM_ADDR vCache,
-                                                      GM_ADDR blockTable, GM_ADDR cuSeqlensQ,
-                                                      GM_ADDR seqLenKv, GM_ADDR prefixLen,
-                                                      GM_ADDR o, GM_ADDR lse, GM_ADDR workspace,
-                                                      GM_ADDR tiling) {
+extern "C" __global__ __aicore__ void glm2_flash_attention(GM_ADDR q, GM_ADDR kCache,
+                                                           GM_ADDR vCache, GM_ADDR blockTable,
+                                                           GM_ADDR cuSeqlensQ, GM_ADDR seqLenKv,
+                                                           GM_ADDR prefixLen, GM_ADDR o,
+                                                           GM_ADDR lse, GM_ADDR workspace,
+                                                           GM_ADDR tiling) {
     KERNEL_TASK_TYPE_DEFAULT(KERNEL_TYPE_MIX_AIC_1_2);
     REGISTER_TILING_DEFAULT(ascend_ops::FlashAttentionTilingData);
     GET_TILING_DATA_WITH_STRUCT(ascend_ops::FlashAttentionTilingData, tilingData, tiling);

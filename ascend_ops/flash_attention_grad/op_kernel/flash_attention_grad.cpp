@@ -9,12 +9,10 @@ __aicore__ inline void RunFlashAttentionGrad(const ascend_ops::FlashAttentionGra
     kernel.Process();
 }
 
-extern "C" __global__ __aicore__ void flash_attention_grad(GM_ADDR dO, GM_ADDR q, GM_ADDR k,
-                                                           GM_ADDR v, GM_ADDR o, GM_ADDR lse,
-                                                           GM_ADDR cuSeqlensQ, GM_ADDR cuSeqlensKv,
-                                                           GM_ADDR prefixLen, GM_ADDR dQ,
-                                                           GM_ADDR dK, GM_ADDR dV,
-                                                           GM_ADDR workspace, GM_ADDR tiling) {
+extern "C" __global__ __aicore__ void glm2_flash_attention_grad(
+    GM_ADDR dO, GM_ADDR q, GM_ADDR k, GM_ADDR v, GM_ADDR o, GM_ADDR lse, GM_ADDR cuSeqlensQ,
+    GM_ADDR cuSeqlensKv, GM_ADDR prefixLen, GM_ADDR dQ, GM_ADDR dK, GM_ADDR dV, GM_ADDR workspace,
+    GM_ADDR tiling) {
     KERNEL_TASK_TYPE_DEFAULT(KERNEL_TYPE_MIX_AIC_1_2);
     REGISTER_TILING_DEFAULT(ascend_ops::FlashAttentionGradTilingData);
     GET_TILING_DATA_WITH_STRUCT(ascend_ops::FlashAttentionGradTilingData, tilingData, tiling);

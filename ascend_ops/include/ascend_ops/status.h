@@ -21,7 +21,12 @@ struct Status {
     bool ok() const { return code == StatusCode::kOk; }
 
     static Status Ok() { return {}; }
-    static Status Error(StatusCode code, std::string message) { return {code, std::move(message)}; }
+    static Status Error(StatusCode code, std::string message) {
+        Status status;
+        status.code = code;
+        status.message = std::move(message);
+        return status;
+    }
 };
 
 }  // namespace ascend_ops

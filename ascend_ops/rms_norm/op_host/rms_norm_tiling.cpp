@@ -2,8 +2,9 @@
 #include "rms_norm/op_host/rms_norm_tiling.h"
 
 #include <algorithm>
-#include <numeric>
 #include <string>
+
+#include "common/op_host/tiling_math.h"
 
 namespace ascend_ops {
 namespace {
@@ -28,10 +29,9 @@ uint32_t UbBytes(const RmsNormTilingData& t, DataType type, bool hasResidual) {
 
 void SplitRows(const RmsNormArgs& args, uint32_t cores, RmsNormTilingData* t) {
     const uint64_t elems = static_cast<uint64_t>(args.numRows) * args.hiddenSize;
-    t->numCores = static_cast<uint32_t>(std::clamp<uint64_t>(elems / kElemsPerCore, 1, cores));
+    t->numCores = static_cast<uint32_t>(Clamp<uint64_t>(elems / kElemsPerCore, 1, cores));
     // Rows that end where a 32-byte granule of GM does.
-    const uint32_t granule =
-        kBlockBytes / std::gcd(kBlockBytes, args.hiddenSize * SizeOf(args.type));
+    const uint32_t granule = kBlockBytes / Gcd(kBlockBytes, args.hiddenSize * SizeOf(args.type));
     t->rowsPerCore = AlignUp(std::max(1u, CeilDiv(args.numRows, t->numCores)), granule);
     t->numCores = std::max(1u, CeilDiv(args.numRows, t->rowsPerCore));
 }
@@ -64,8 +64,8 @@ Status ComputeRmsNormTiling(const RmsNormArgs& args, const CoreLimits& limits,
     t.eps = args.eps;
     SplitRows(args, limits.numCores, &t);
     t.numBuffers = 2;
-    t.rowsPerTile = std::clamp(kBurstBytes / (t.pitch * SizeOf(args.type)), 1u,
-                               std::min(kMaxRepeats, t.rowsPerCore));
+    t.rowsPerTile = Clamp(kBurstBytes / (t.pitch * SizeOf(args.type)), 1u,
+                          std::min(kMaxRepeats, t.rowsPerCore));
     while (t.rowsPerTile > 1 && UbBytes(t, args.type, hasResidual) > limits.ubBytes) {
         --t.rowsPerTile;
     }

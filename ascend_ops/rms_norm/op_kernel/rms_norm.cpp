@@ -9,9 +9,9 @@ __aicore__ inline void RunRmsNorm(const ascend_ops::RmsNormTilingData* tiling,
     kernel.Process();
 }
 
-extern "C" __global__ __aicore__ void rms_norm(GM_ADDR x, GM_ADDR weight, GM_ADDR residual,
-                                               GM_ADDR y, GM_ADDR total, GM_ADDR /*workspace*/,
-                                               GM_ADDR tiling) {
+extern "C" __global__ __aicore__ void glm2_rms_norm(GM_ADDR x, GM_ADDR weight, GM_ADDR residual,
+                                                    GM_ADDR y, GM_ADDR total, GM_ADDR /*workspace*/,
+                                                    GM_ADDR tiling) {
     KERNEL_TASK_TYPE_DEFAULT(KERNEL_TYPE_AIV_ONLY);
     REGISTER_TILING_DEFAULT(ascend_ops::RmsNormTilingData);
     GET_TILING_DATA_WITH_STRUCT(ascend_ops::RmsNormTilingData, tilingData, tiling);

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <string>
 
+#include "common/op_host/tiling_math.h"
+
 namespace ascend_ops {
 namespace {
 
@@ -60,7 +62,7 @@ Status ComputeRopeAppendTiling(const RopeAppendArgs& args, const CoreLimits& lim
     t.rotaryDim = args.rotaryDim;
     t.pageSize = args.pageSize;
     t.maxPages = args.maxPages;
-    t.numCores = std::clamp(args.numTokens / kTokensPerCore, 1u, limits.numCores);
+    t.numCores = Clamp(args.numTokens / kTokensPerCore, 1u, limits.numCores);
     t.headsPerPass = std::min(kMaxHeadsPerPass, std::max(args.numHeads, args.numKvHeads));
     while (t.headsPerPass > 1 && UbBytes(t) > limits.ubBytes) --t.headsPerPass;
     if (UbBytes(t) > limits.ubBytes) {

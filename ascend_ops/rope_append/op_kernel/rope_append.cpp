@@ -9,11 +9,14 @@ __aicore__ inline void RunRopeAppend(const ascend_ops::RopeAppendTilingData* til
     kernel.Process();
 }
 
-extern "C" __global__ __aicore__ void rope_append(GM_ADDR qkv, GM_ADDR cos, GM_ADDR sin,
-                                                  GM_ADDR kCache, GM_ADDR vCache,
-                                                  GM_ADDR blockTable, GM_ADDR cuSeqlensQ,
-                                                  GM_ADDR seqLenKv, GM_ADDR q,
-                                                  GM_ADDR /*workspace*/, GM_ADDR tiling) {
+// kCacheRef and vCacheRef are kCache and vCache once more, as outputs: CANN passes what is written
+// in place twice.
+extern "C" __global__ __aicore__ void glm2_rope_append(GM_ADDR qkv, GM_ADDR cos, GM_ADDR sin,
+                                                       GM_ADDR kCache, GM_ADDR vCache,
+                                                       GM_ADDR blockTable, GM_ADDR cuSeqlensQ,
+                                                       GM_ADDR seqLenKv, GM_ADDR q,
+                                                       GM_ADDR /*kCacheRef*/, GM_ADDR /*vCacheRef*/,
+                                                       GM_ADDR /*workspace*/, GM_ADDR tiling) {
     KERNEL_TASK_TYPE_DEFAULT(KERNEL_TYPE_AIV_ONLY);
     REGISTER_TILING_DEFAULT(ascend_ops::RopeAppendTilingData);
     GET_TILING_DATA_WITH_STRUCT(ascend_ops::RopeAppendTilingData, tilingData, tiling);

@@ -2,8 +2,9 @@
 #include "swiglu/op_host/swiglu_tiling.h"
 
 #include <algorithm>
-#include <numeric>
 #include <string>
+
+#include "common/op_host/tiling_math.h"
 
 namespace ascend_ops {
 namespace {
@@ -38,14 +39,14 @@ uint32_t TileElems(const SwigluArgs& args, const CoreLimits& limits) {
     if (most == 0) return 0;
     const uint64_t elems = static_cast<uint64_t>(args.numRows) * args.width;
     const uint64_t share = AlignUp<uint64_t>(CeilDiv<uint64_t>(elems, limits.numCores), kColUnit);
-    return static_cast<uint32_t>(std::clamp<uint64_t>(share, std::min(kMinElems, most), most));
+    return static_cast<uint32_t>(Clamp<uint64_t>(share, std::min(kMinElems, most), most));
 }
 
 void CutTiles(const SwigluArgs& args, uint32_t elems, SwigluTilingData* t) {
     const uint32_t pitch = AlignUp(args.width, kBlockBytes / SizeOf(args.type));
     if (pitch <= elems) {
         t->tileCols = args.width;
-        t->tileRows = std::clamp(elems / pitch, 1u, kMaxBlockCount);
+        t->tileRows = Clamp(elems / pitch, 1u, kMaxBlockCount);
     } else {
         t->tileCols = AlignUp(CeilDiv(args.width, CeilDiv(args.width, elems)), kColUnit);
         t->tileRows = 1;
@@ -57,7 +58,7 @@ void CutTiles(const SwigluArgs& args, uint32_t elems, SwigluTilingData* t) {
 // Cores meet where a 32-byte granule of GM ends, `granule` rows apart at the least.
 void DealTiles(const SwigluArgs& args, uint32_t cores, SwigluTilingData* t) {
     const uint32_t rowBytes = args.width % kBlockBytes * SizeOf(args.type);
-    const uint32_t granule = kBlockBytes / std::gcd(kBlockBytes, rowBytes);
+    const uint32_t granule = kBlockBytes / Gcd(kBlockBytes, rowBytes);
     uint64_t step = 1;
     if (granule > 1) {
         if (t->tileRows >= granule) {

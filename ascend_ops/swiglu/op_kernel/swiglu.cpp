@@ -9,8 +9,8 @@ __aicore__ inline void RunSwiglu(const ascend_ops::SwigluTilingData* tiling, GM_
     kernel.Process();
 }
 
-extern "C" __global__ __aicore__ void swiglu(GM_ADDR x, GM_ADDR out, GM_ADDR /*workspace*/,
-                                             GM_ADDR tiling) {
+extern "C" __global__ __aicore__ void glm2_swiglu(GM_ADDR x, GM_ADDR out, GM_ADDR /*workspace*/,
+                                                  GM_ADDR tiling) {
     KERNEL_TASK_TYPE_DEFAULT(KERNEL_TYPE_AIV_ONLY);
     REGISTER_TILING_DEFAULT(ascend_ops::SwigluTilingData);
     GET_TILING_DATA_WITH_STRUCT(ascend_ops::SwigluTilingData, tilingData, tiling);
