@@ -25,7 +25,7 @@ Status FlashAttention(const FlashAttentionArgs& args) {
     if (!keyed.ok()) return keyed;
     if (args.numTokens == 0) return Status::Ok();
 
-    const Workspace workspace(tiling.workspaceBytes * tiling.numCores);
+    const Workspace workspace(tiling.workspaceTotal);
     const ascend_twin::LaunchConfig config = {
         "flash_attention", ascend_twin::KernelType::kMixAic1Aiv2, tiling.numCores, key};
     const std::string hang = ascend_twin::Launch(config, [&] {

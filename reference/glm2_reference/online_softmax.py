@@ -76,7 +76,13 @@ def attend_sequence(
 
 
 def attend_tile(
-    q: FloatArray, k: FloatArray, v: FloatArray, positions: IntArray, options: TileOptions
+    q: FloatArray,
+    k: FloatArray,
+    v: FloatArray,
+    positions: IntArray,
+    options: TileOptions,
+    *,
+    part_keys: int | None = None,
 ) -> tuple[FloatArray, FloatArray]:
     """Attend the rows of one tile, reading k and v once, ``block_n`` rows at a time.
 
@@ -86,6 +92,9 @@ def attend_tile(
     k, v : float, (seq_len_kv, D)
         Their dtype is what q and ``exp(scores - row_max)`` are rounded to.
     positions : integer, (block_m,)
+    part_keys : int or None
+        Attend the keys in parts that begin at its multiples, each for itself, and then add the
+        parts up in their order, as split-KV does. A multiple of ``block_n``.
 
     Returns
     -------
@@ -95,15 +104,34 @@ def attend_tile(
     References
     ----------
     Milakov and Gimelshein 2018, algorithm 3; Dao et al. 2022, algorithm 1, with the division by
-    ``row_sum`` left to the end (Dao 2023).
+    ``row_sum`` left to the end (Dao 2023). Parts: Dao et al. 2023, "Flash-Decoding".
     """
+    if part_keys is None or part_keys >= len(k):
+        return divide_by_row_sum(*_attend_keys(q, k, v, positions, range(len(k)), options))
+    total = None
+    for start in range(0, len(k), part_keys):
+        keys = range(start, min(start + part_keys, len(k)))
+        part = _attend_keys(q, k, v, positions, keys, options)
+        total = part if total is None else _add(total, part)
+    assert total is not None
+    return divide_by_row_sum(*total)
+
+
+_State = tuple[FloatArray, FloatArray, FloatArray]  # acc (block_m, D), row_max and row_sum (.., 1)
+
+
+def _attend_keys(
+    q: FloatArray, k: FloatArray, v: FloatArray, positions: IntArray, part: range,
+    options: TileOptions,
+) -> _State:  # fmt: skip
+    """Walk a range of keys."""
     dtype = compute_dtype(q.dtype)
     query = q.astype(k.dtype).astype(dtype)
     row_max = np.full((len(q), 1), -np.inf, dtype)
     row_sum = np.zeros((len(q), 1), dtype)
     acc = np.zeros(q.shape, dtype)
-    for n in range(0, len(k), options.block_n):
-        keys = np.arange(n, min(n + options.block_n, len(k)))
+    for n in range(part.start, part.stop, options.block_n):
+        keys = np.arange(n, min(n + options.block_n, part.stop))
         visible = visible_keys(
             positions,
             keys,
@@ -124,4 +152,14 @@ def attend_tile(
         rounded = probs.astype(v.dtype).astype(dtype)
         acc = acc * correction + rounded @ v[keys].astype(dtype)
         row_max = new_max
-    return divide_by_row_sum(acc, row_max, row_sum)
+    return acc, row_max, row_sum
+
+
+def _add(total: _State, part: _State) -> _State:
+    """Add a part to those before it, both scaled to the larger row_max."""
+    acc, row_max, row_sum = total
+    part_acc, part_max, part_sum = part
+    new_max = np.maximum(row_max, part_max)
+    start = finite_or_zero(new_max)
+    old, new = np.exp(row_max - start), np.exp(part_max - start)
+    return acc * old + part_acc * new, new_max, row_sum * old + part_sum * new

@@ -175,6 +175,12 @@ const std::vector<Problem>& Problems() {
         {{40, 9}, {33, 300}, {0, 0}, 7, 1, 16, 64, true, 5},
         {{17, 2}, {17, 64}, {3, 64}, 3, 3, 80, 32, false, 9},
         {{5}, {270}, {0}, 2, 1, 256, 256, false, 0},
+        // Keys in parts: of one group and of several, beside sequences that are not cut, a window
+        // that spans an edge, a prefix with hidden keys behind it, more queries than one Q tile.
+        {{1}, {2050}, {0}, 4, 1, 16, 64, true, 0},
+        {{2, 0, 150, 3}, {1025, 9, 1100, 3100}, {0, 0, 9, 1030}, 14, 2, 32, 128, true, 0},
+        {{7, 1}, {2100, 4000}, {0, 0}, 3, 3, 48, 48, false, 90},
+        {{3}, {3000}, {5}, 7, 1, 16, 16, true, 20},
     };
     return problems;
 }

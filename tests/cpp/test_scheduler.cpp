@@ -203,6 +203,133 @@ TEST(Hang, DoesNotStopTheNextLaunch) {
     }
 }
 
+// ---- All cores ----
+
+TEST_F(Threads, AllAivsMeetInSyncAll) {
+    for (const uint32_t threads : {1u, 2u, 3u, 5u}) {
+        ascend_twin::SetNumThreads(threads);
+        for (const uint32_t blocks : {1u, 2u, 5u, 7u}) {
+            constexpr uint32_t rounds = 3;
+            std::atomic<uint32_t> come[rounds] = {}, wrong{0};
+            const auto kernel = [&] {
+                if ASCEND_IS_AIC {
+                    return;
+                }
+                const auto ub = Ub<float>(0, 8);
+                const auto mine = static_cast<float>(AscendC::GetBlockIdx());
+                AscendC::Duplicate(ub, mine, 8);
+                for (auto& count : come) {
+                    ++count;
+                    AscendC::SyncAll();
+                    wrong += count != 2 * blocks;
+                    wrong += ub.GetValue(7) != mine;  // cores keep their memories apart
+                    wrong += AscendC::GetBlockIdx() != static_cast<int64_t>(mine);
+                }
+            };
+            EXPECT_EQ(ascend_twin::Launch({"meet", KernelType::kMixAic1Aiv2, blocks, 0}, kernel),
+                      "");
+            EXPECT_EQ(wrong, 0u) << threads << " threads, " << blocks << " blocks";
+            for (const auto& count : come) EXPECT_EQ(count, 2 * blocks);
+        }
+    }
+}
+
+TEST_F(Threads, FlagsAndSyncAllMix) {
+    ascend_twin::SetNumThreads(2);
+    std::atomic<uint32_t> before{0}, wrong{0};
+    const auto kernel = [&] {
+        if ASCEND_IS_AIC {
+            AscendC::CrossCoreSetFlag<2, PIPE_FIX>(1);
+            AscendC::CrossCoreWaitFlag<2>(2);  // until after SyncAll
+        } else {
+            AscendC::CrossCoreWaitFlag<2>(1);
+            ++before;
+            AscendC::SyncAll<true>();
+            wrong += before != 8;
+            AscendC::CrossCoreSetFlag<2, PIPE_MTE3>(2);
+        }
+    };
+    for (int i = 0; i < 50; ++i) {
+        before = 0;
+        EXPECT_EQ(ascend_twin::Launch({"mix", KernelType::kMixAic1Aiv2, 4, 0}, kernel), "");
+    }
+    EXPECT_EQ(wrong, 0u);
+}
+
+TEST_F(Threads, ACoreThatDoesNotComeToSyncAllIsAHang) {
+    for (const uint32_t threads : {1u, 2u, 3u}) {
+        ascend_twin::SetNumThreads(threads);
+        const auto returns = [] {
+            if (ASCEND_IS_AIV && AscendC::GetBlockIdx() / 2 != 2) AscendC::SyncAll();
+        };
+        const std::string report =
+            ascend_twin::Launch({"leaves", KernelType::kMixAic1Aiv2, 3, 0}, returns);
+        EXPECT_EQ(report.substr(0, 30),
+                  "twin: leaves hangs on core " + report.substr(27, 1) + ": ");
+        EXPECT_NE(report.find(": AIC has returned, AIV0 waits in SyncAll, AIV1 waits in SyncAll; 4 "
+                              "of 6 AIVs have come to it"),
+                  std::string::npos)
+            << report;
+        const auto fine = [] {
+            if ASCEND_IS_AIV {
+                AscendC::SyncAll();
+            }
+        };
+        EXPECT_EQ(ascend_twin::Launch({"fine", KernelType::kMixAic1Aiv2, 3, 0}, fine), "");
+    }
+}
+
+TEST_F(Threads, AnAivThatWaitsForAFlagDoesNotComeToSyncAll) {
+    ascend_twin::SetNumThreads(2);
+    const auto kernel = [] {
+        if ASCEND_IS_AIC {
+            return;
+        }
+        if (AscendC::GetBlockIdx() == 1) AscendC::CrossCoreWaitFlag<2>(6);
+        AscendC::SyncAll();
+    };
+    const std::string report =
+        ascend_twin::Launch({"stuck", KernelType::kMixAic1Aiv2, 2, 0}, kernel);
+    EXPECT_NE(report.find("3 of 4 AIVs have come to it"), std::string::npos) << report;
+}
+
+TEST_F(Threads, SyncAllWhileTheirNumberChanges) {
+    std::atomic<uint32_t> wrong{0};
+    std::vector<std::thread> callers;
+    for (uint32_t caller = 0; caller < 3; ++caller) {
+        callers.emplace_back([&wrong, caller] {
+            for (uint32_t i = 0; i < 100; ++i) {
+                ascend_twin::SetNumThreads(1 + (i + caller) % 4);
+                std::atomic<uint32_t> come{0};
+                const auto kernel = [&] {
+                    if ASCEND_IS_AIV {
+                        ++come;
+                        AscendC::SyncAll();
+                        wrong += come != 8;
+                    }
+                };
+                wrong +=
+                    !ascend_twin::Launch({"meet", KernelType::kMixAic1Aiv2, 4, 0}, kernel).empty();
+            }
+        });
+    }
+    for (std::thread& caller : callers) caller.join();
+    EXPECT_EQ(wrong, 0u);
+}
+
+TEST(SyncAll, IsServedInAivsOfMixKernels) {
+    const auto kernel = [] { AscendC::SyncAll(); };
+    EXPECT_EQ(ascend_twin::Launch({"vector", KernelType::kAivOnly, 2, 0}, kernel),
+              "twin: vector calls SyncAll, which is served in AIVs of MIX kernels");
+    const auto cube = [] {
+        if ASCEND_IS_AIC {
+            AscendC::SyncAll();
+        }
+    };
+    EXPECT_EQ(ascend_twin::Launch({"cube", KernelType::kMixAic1Aiv2, 2, 0}, cube),
+              "twin: cube calls SyncAll, which is served in AIVs of MIX kernels");
+}
+
 // ---- Threads ----
 
 struct Tally {

@@ -17,10 +17,12 @@ namespace {
 using namespace ascend_ops;
 
 constexpr std::array<int32_t, 3> kOffsets = {0, 100, 107};
+constexpr std::array<int32_t, 2> kLengths = {300, 400};
 
 FlashAttentionArgs Attention(uint32_t heads = 32, uint32_t kvHeads = 2, uint32_t headDim = 128) {
     FlashAttentionArgs args;
     args.cuSeqlensQ = kOffsets.data();
+    args.seqLenKv = kLengths.data();
     args.numTokens = 107;
     args.numSeqs = 2;
     args.numHeads = heads;
@@ -159,6 +161,118 @@ TEST(FlashAttentionTiling, NoMoreCoresThanTheirIsWork) {
     args.numSeqs = 0;
     ASSERT_TRUE(ComputeFlashAttentionTiling(args, {}, &t).ok());
     EXPECT_EQ(t.numCores, 1u);
+}
+
+// ---- Splitting keys ----
+
+// Sequences of (queries, keys), 32 heads on `kvHeads`.
+struct Lengths {
+    Lengths(const std::vector<std::array<int32_t, 2>>& sequences, uint32_t kvHeads)
+        : args(Attention(32, kvHeads)) {
+        for (const auto& [queries, keys] : sequences) {
+            offsets.push_back(offsets.back() + queries);
+            lengths.push_back(keys);
+        }
+        args.cuSeqlensQ = offsets.data();
+        args.seqLenKv = lengths.data();
+        args.numSeqs = static_cast<uint32_t>(lengths.size());
+        args.numTokens = static_cast<uint32_t>(offsets.back());
+    }
+
+    FlashAttentionTilingData Tile(const CoreLimits& limits = {}) const {
+        FlashAttentionTilingData t;
+        EXPECT_TRUE(ComputeFlashAttentionTiling(args, limits, &t).ok());
+        return t;
+    }
+
+    std::vector<int32_t> offsets = {0}, lengths;
+    FlashAttentionArgs args;
+};
+
+TEST(FlashAttentionSplit, BeginsPastOnePart) {
+    EXPECT_EQ(Lengths({{1, 1024}}, 2).Tile().partRows, 0u);
+    const FlashAttentionTilingData t = Lengths({{1, 1025}}, 2).Tile();
+    EXPECT_EQ(t.splitKeys, 1024u);
+    EXPECT_EQ(t.partRows, 2u * 2 * 16);  // parts, groups, rows
+    EXPECT_EQ(t.numCores, 4u);
+}
+
+TEST(FlashAttentionSplit, GivesOneSequenceOfOneGroupToSeveralCores) {
+    const FlashAttentionTilingData t = Lengths({{1, 16384}}, 1).Tile();
+    EXPECT_EQ(t.partRows, 16u * 32);
+    EXPECT_EQ(t.numCores, 16u);
+    CoreLimits limits;
+    limits.numCores = 2;
+    EXPECT_EQ(Lengths({{1, 1500}}, 1).Tile(limits).numCores, 2u);
+}
+
+// What is summed apart must not follow from the cores that happen to work, nor from the batch.
+TEST(FlashAttentionSplit, DoesNotDependOnTheNumberOfCores) {
+    for (const uint32_t cores : {1u, 2u, 3u, 24u, 1000u}) {
+        CoreLimits limits;
+        limits.numCores = cores;
+        const FlashAttentionTilingData t = Lengths({{1, 9000}, {3, 3000}}, 2).Tile(limits);
+        EXPECT_EQ(t.splitKeys, 1024u);
+        EXPECT_EQ(t.partRows, 9u * 2 * 16 + 3 * 2 * 48);
+        EXPECT_EQ(t.numCores, std::min(cores, 24u));
+    }
+}
+
+TEST(FlashAttentionSplit, DoesNotDependOnTheBatch) {
+    const Lengths alone({{1, 5000}}, 2);
+    const std::vector<std::array<int32_t, 2>> many(100, {1, 5000});
+    EXPECT_EQ(Lengths(many, 2).Tile().partRows, 100 * alone.Tile().partRows);
+}
+
+TEST(FlashAttentionSplit, IsOfSequencesWithOneQTile) {
+    EXPECT_EQ(Lengths({{8, 5000}}, 2).Tile().partRows, 5u * 2 * 128);
+    EXPECT_EQ(Lengths({{9, 5000}}, 2).Tile().partRows, 0u);
+    EXPECT_EQ(Lengths({{0, 5000}}, 2).Tile().partRows, 0u);
+    EXPECT_EQ(Lengths({{900, 5000}, {0, 5000}, {1, 5000}}, 2).Tile().partRows, 5u * 2 * 16);
+}
+
+TEST(FlashAttentionSplit, LeavesOutWhatNoQuerySees) {
+    Lengths call({{1, 5000}}, 1);
+    call.args.window = 100;  // keys 4901 to 4999, of one part
+    EXPECT_EQ(call.Tile().partRows, 0u);
+    call.args.window = 1000;  // keys 4001 to 4999, of two
+    EXPECT_EQ(call.Tile().partRows, 2u * 32);
+    for (const int32_t prefix : {0, 3}) {
+        call.args.prefixLen = &prefix;
+        EXPECT_EQ(call.Tile().partRows, (prefix == 0 ? 2u : 5u) * 32);
+    }
+}
+
+TEST(FlashAttentionSplit, RoundsRowsToABlockOfStatistics) {
+    Lengths call({{1, 2000}}, 1);
+    call.args.numHeads = 3;
+    EXPECT_EQ(call.Tile().partRows, 2u * 8);
+}
+
+TEST(FlashAttentionSplit, TakesPartsThatTheTargetAsksFor) {
+    const Lengths call({{1, 2000}}, 2);
+    CoreLimits limits;
+    limits.splitKeys = 0;
+    EXPECT_EQ(call.Tile(limits).partRows, 0u);
+    limits.splitKeys = 300;  // whole K/V tiles
+    EXPECT_EQ(call.Tile(limits).blockN, 128u);
+    EXPECT_EQ(call.Tile(limits).splitKeys, 384u);
+    EXPECT_EQ(call.Tile(limits).partRows, 6u * 2 * 16);
+}
+
+TEST(FlashAttentionSplit, PartsLieBehindTheCoresWorkspaces) {
+    const FlashAttentionTilingData t = Lengths({{1, 5000}, {2, 7000}}, 2).Tile();
+    const uint64_t rows = 5 * 2 * 16 + 7 * 2 * 32;
+    EXPECT_EQ(t.partRows, rows);
+    EXPECT_GE(t.workspacePartAcc, t.numCores * t.workspaceBytes);
+    EXPECT_GE(t.workspacePartMax, t.workspacePartAcc + rows * t.headDim * 4);
+    EXPECT_GE(t.workspacePartSum, t.workspacePartMax + rows * 4);
+    EXPECT_GE(t.workspaceTotal, t.workspacePartSum + rows * 4);
+    for (const uint64_t at : {t.workspacePartAcc, t.workspacePartMax, t.workspacePartSum}) {
+        EXPECT_EQ(at % 512, 0u);
+    }
+    const FlashAttentionTilingData none = Lengths({{1, 500}}, 2).Tile();
+    EXPECT_EQ(none.workspaceTotal, none.numCores * none.workspaceBytes);
 }
 
 FlashAttentionGradArgs Gradient(uint32_t heads = 32, uint32_t kvHeads = 2, uint32_t headDim = 128) {

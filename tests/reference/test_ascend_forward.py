@@ -1,5 +1,6 @@
 """The kernel's schedule in the reference: what the kernel moved, and what attention is."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -26,8 +27,14 @@ COPIES = {
         ("gm", "l1", "q"), ("gm", "l1", "k"), ("gm", "l1", "v"),
         ("l2", "l1", "probs"), ("l2", "l1", "q_cast"),
     ],
-    "data_copy_in": [("l2", "ub", "scores"), ("l2", "ub", "acc")],
-    "data_copy_out": [("ub", "l2", "probs"), ("ub", "l2", "q_cast")],
+    "data_copy_in": [
+        ("l2", "ub", "scores"), ("l2", "ub", "acc"),
+        ("l2", "ub", "part_acc"), ("l2", "ub", "part_max"), ("l2", "ub", "part_sum"),
+    ],
+    "data_copy_out": [
+        ("ub", "l2", "probs"), ("ub", "l2", "q_cast"),
+        ("ub", "l2", "part_acc"), ("ub", "l2", "part_max"), ("ub", "l2", "part_sum"),
+    ],
     "data_copy_pad_in": [("gm", "ub", "q")],
     "data_copy_pad_out": [("ub", "gm", "o"), ("ub", "gm", "lse")],
     "fixpipe": [("l0c", "l2", "scores"), ("l0c", "l2", "acc")],
@@ -100,8 +107,61 @@ def test_a_decode_step_reads_each_key_once_in_bursts_of_a_page():
     gm = memory.counters()["gm"]
     assert gm["k"]["read_bytes"] == gm["v"]["read_bytes"] == 4096 * 2 * 128 * 2
     assert gm["k"]["bursts"] == 2 * 4096 // 128  # 32 KB each
-    assert gm["q"]["read_bytes"] == gm["o"]["write_bytes"] == 32 * 128 * 2
+    assert gm["q"]["read_bytes"] == 4 * 32 * 128 * 2  # once a part
+    assert gm["o"]["write_bytes"] == 32 * 128 * 2
     assert gm["lse"]["write_bytes"] == 32 * 4
+
+
+def test_parts_of_keys_are_written_once_and_read_once():
+    memory = counted()
+    parts, rows = 4, 32
+    for name, row_bytes in (("part_acc", 128 * 4), ("part_max", 4), ("part_sum", 4)):
+        assert memory.write_bytes("l2", name) == parts * rows * row_bytes
+        assert memory.read_bytes("l2", name) == parts * rows * row_bytes
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"seq_lens_kv": [1024]}, 0),
+        ({"seq_lens_kv": [1025]}, 2),
+        ({"seq_lens_q": [8]}, 8 * 4),  # 8 tokens are one Q tile: 8 times the rows
+        ({"seq_lens_q": [9]}, 0),
+        ({"options": {"window": 100}}, 0),  # keys of one part
+        ({"options": {"window": 1025}}, 2),
+        ({"options": {"window": 100, "prefix_len": [1]}}, 4),
+        ({"seq_lens_q": [1, 0, 20], "seq_lens_kv": [2000, 5000, 5000]}, 2),
+    ],
+)
+def test_keys_are_cut_where_one_q_tile_holds_all_queries(changes, parts):
+    assert counted(**changes).write_bytes("l2", "part_max") == parts * 32 * 4
+
+
+@given(
+    lens=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 300)), min_size=1, max_size=3),
+    heads=st.sampled_from([(2, 2), (7, 1), (32, 2)]), window=st.none() | st.integers(1, 200),
+    causal=st.booleans(), prefix=st.integers(0, 300), split_keys=st.sampled_from([16, 32, 128]),
+)  # fmt: skip
+def test_parts_add_up_to_attention(lens, heads, window, causal, prefix, split_keys):
+    seq_lens_q, seq_lens_kv = zip(*lens, strict=True)
+    options = {"window": window, "causal": causal}
+    if prefix:
+        options["prefix_len"] = [min(prefix, length) for length in seq_lens_kv]
+    problem, arguments, options = make(
+        {
+            "seq_lens_q": seq_lens_q, "seq_lens_kv": seq_lens_kv, "num_heads": heads[0],
+            "num_kv_heads": heads[1], "head_dim": 16, "dtype": "float64", "kv_dtype": "float64",
+            "page_size": 16, "options": options,
+        }
+    )  # fmt: skip
+    tiling = dataclasses.replace(
+        choose_tiling(group_size=heads[0] // heads[1], head_dim=16, cache_bytes=4),
+        block_n=16, l0_block_k=32, split_keys=split_keys,
+    )  # fmt: skip
+    o, lse = ascend_forward(Memory(ASCEND_A2), *arguments, **options, tiling=tiling)
+    golden, golden_lse = ragged_attention(problem, dtype=np.float64, **options)
+    np.testing.assert_allclose(o, golden, rtol=1e-11, atol=1e-12)
+    np.testing.assert_allclose(lse, golden_lse, rtol=1e-12, atol=1e-12)
 
 
 def test_heads_that_share_keys_add_no_gm_traffic_in_decoding():
@@ -138,8 +198,9 @@ def test_output_is_written_once_and_scores_are_read_as_written(queries, past, he
 
 def test_tiles_shrink_until_they_fit():
     assert choose_tiling(group_size=16, head_dim=128, cache_bytes=2) == AscendTiling(
-        tokens_per_block=8, block_m=128, block_n=256, l0_block_k=128, l0_block_n=128, vec_rows=32
-    )
+        tokens_per_block=8, block_m=128, block_n=256, l0_block_k=128, l0_block_n=128, vec_rows=32,
+        split_keys=1024,
+    )  # fmt: skip
     assert choose_tiling(group_size=16, head_dim=256, cache_bytes=2).block_n == 128
     assert choose_tiling(group_size=5, head_dim=32, cache_bytes=2).block_m == 128  # 125 rows
     assert choose_tiling(group_size=1, head_dim=256, cache_bytes=4).block_n == 64

@@ -1,4 +1,5 @@
-// Tile sizes of FlashAttention. The UB and L1 plans mirror the kernel's Init functions.
+// Tile sizes of FlashAttention. The UB and L1 plans mirror the kernel's Init functions, the parts
+// of split keys its SequenceWalk.
 #include "flash_attention/op_host/flash_attention_tiling.h"
 
 #include <algorithm>
@@ -75,17 +76,45 @@ void LayOutWorkspace(FlashAttentionTilingData* t, uint32_t cacheBytes) {
     t->workspaceP = align(t->workspaceS + t->taskSlots * rows * t->blockN * 4);
     t->workspaceO = align(t->workspaceP + t->taskSlots * rows * t->blockN * cacheBytes);
     t->workspaceBytes = align(t->workspaceO + t->taskSlots * rows * t->headDim * 4);
+    const uint64_t partRows = t->partRows;
+    t->workspacePartAcc = t->numCores * t->workspaceBytes;
+    t->workspacePartMax = align(t->workspacePartAcc + partRows * t->headDim * 4);
+    t->workspacePartSum = align(t->workspacePartMax + partRows * 4);
+    t->workspaceTotal = align(t->workspacePartSum + partRows * 4);
 }
 
-// Q tiles of all sequences and groups: no more cores than that have work.
-uint64_t CountItems(const FlashAttentionArgs& args, uint32_t tokensPerBlock) {
-    uint64_t items = 0;
+// Into how many parts the keys of a sequence are cut where one Q tile holds its queries. They stand
+// at the end of the keys, so they see all of them but those before the first one's window.
+uint32_t CountParts(const FlashAttentionArgs& args, const FlashAttentionTilingData& t, uint32_t seq,
+                    uint32_t tokens) {
+    const int64_t prefix = args.prefixLen != nullptr ? args.prefixLen[seq] : 0;
+    const int64_t end = std::max<int64_t>(args.seqLenKv[seq], prefix);
+    int64_t begin = 0;
+    if (t.window != 0 && prefix == 0) {
+        begin = std::max<int64_t>(0, int64_t{args.seqLenKv[seq]} - tokens - t.window + 1);
+    }
+    const int64_t parts = (end + t.splitKeys - 1) / t.splitKeys - begin / t.splitKeys;
+    return static_cast<uint32_t>(std::max<int64_t>(1, parts));
+}
+
+// Items: Q tiles of all sequences and groups, or the parts of their keys. No more cores than that
+// have work.
+void DealItems(const FlashAttentionArgs& args, uint32_t numCores, FlashAttentionTilingData* t) {
+    constexpr uint32_t kStatisticsUnit = 8;
+    uint64_t items = 0, partRows = 0;
     for (uint32_t seq = 0; seq < args.numSeqs; ++seq) {
         const uint32_t tokens =
             static_cast<uint32_t>(args.cuSeqlensQ[seq + 1] - args.cuSeqlensQ[seq]);
-        items += (tokens + tokensPerBlock - 1) / tokensPerBlock;
+        const uint32_t blocks = (tokens + t->tokensPerBlock - 1) / t->tokensPerBlock;
+        const bool mayBeCut = blocks == 1 && t->splitKeys != 0;
+        const uint64_t parts = mayBeCut ? CountParts(args, *t, seq, tokens) : 1;
+        items += blocks * parts * t->numKvHeads;
+        if (parts > 1) {
+            partRows += parts * t->numKvHeads * AlignTo(tokens * t->groupSize, kStatisticsUnit);
+        }
     }
-    return items * args.numKvHeads;
+    t->partRows = static_cast<uint32_t>(partRows);
+    t->numCores = static_cast<uint32_t>(std::clamp<uint64_t>(items, 1, numCores));
 }
 
 }  // namespace
@@ -135,9 +164,9 @@ Status ComputeFlashAttentionTiling(const FlashAttentionArgs& args, const CoreLim
     t.l0BlockN = 128;
     for (t.blockN = 256; t.blockN >= 64; t.blockN /= 2) {
         if (!Fits(t, cacheBytes, limits)) continue;
+        t.splitKeys = AlignTo(limits.splitKeys, t.blockN);
+        DealItems(args, limits.numCores, &t);
         LayOutWorkspace(&t, cacheBytes);
-        const uint64_t items = std::max<uint64_t>(1, CountItems(args, t.tokensPerBlock));
-        t.numCores = static_cast<uint32_t>(std::min<uint64_t>(limits.numCores, items));
         *tiling = t;
         return Status::Ok();
     }

@@ -12,6 +12,8 @@
 namespace ascend_ops {
 
 // Picks blockM, blockN and the cube's tiles so that they fit `limits`: the largest blockN first.
+// The keys of a sequence are split where one Q tile holds all its queries: at multiples of
+// limits.splitKeys, whatever the number of cores and of sequences.
 // kInvalidShape: the dimensions contradict one another or leave what the kernel serves.
 // kNoFit: even blockN = 64 needs more than a memory of the core holds.
 Status ComputeFlashAttentionTiling(const FlashAttentionArgs& args, const CoreLimits& limits,

@@ -8,10 +8,17 @@
 // - O(t+3) is written after AIC waited for P(t+3), which AIV set after V2(t) had read O(t). An AIV
 //   without rows in task t+3 sets P(t+3) at once, but then that tile has eight rows at most, and
 //   this AIV's rows of O(t) lie behind them.
+//
+// Where keys are split, what the parts of a Q tile come to lies in the workspace of all cores, and
+// the AIVs meet before they add it up. For SyncAll the hardware needs all cores at once: no more
+// cores than there are (numCores), and SetScheduleMode(1) beside SetBlockDim in the operator's
+// tiling function, or two streams may each hold cores that the other waits for.
 #ifndef ASCEND_OPS_FLASH_ATTENTION_KERNEL_H_
 #define ASCEND_OPS_FLASH_ATTENTION_KERNEL_H_
 
+#include "flash_attention/op_kernel/flash_attention_combine.h"
 #include "flash_attention/op_kernel/flash_attention_cube.h"
+#include "flash_attention/op_kernel/flash_attention_sequences.h"
 #include "flash_attention/op_kernel/flash_attention_tasks.h"
 #include "flash_attention/op_kernel/flash_attention_tiling_data.h"
 #include "flash_attention/op_kernel/flash_attention_vector.h"
@@ -43,6 +50,7 @@ class FlashAttentionKernel {
             core /= 2;
         }
         taskSlots_ = tiling->taskSlots;
+        split_ = tiling->partRows > 0;
         GM_ADDR workspace = gm.workspace + core * tiling->workspaceBytes;
         stream_.Init(tiling, (__gm__ int32_t*)gm.cuSeqlensQ, (__gm__ int32_t*)gm.seqLenKv,
                      (__gm__ int32_t*)gm.prefixLen, core);
@@ -52,7 +60,12 @@ class FlashAttentionKernel {
         }
         if ASCEND_IS_AIV {
             vector_.Init(tiling, (__gm__ Q*)gm.q, (__gm__ Q*)gm.o, (__gm__ float*)gm.lse,
-                         workspace);
+                         gm.workspace, workspace);
+            if (split_) {
+                walk_.Init(tiling, (__gm__ int32_t*)gm.cuSeqlensQ, (__gm__ int32_t*)gm.seqLenKv,
+                           (__gm__ int32_t*)gm.prefixLen);
+                combine_.Init(tiling, (__gm__ Q*)gm.o, (__gm__ float*)gm.lse, gm.workspace);
+            }
         }
     }
 
@@ -66,6 +79,11 @@ class FlashAttentionKernel {
             vector_.Begin();
             Pipeline(vector_);
             vector_.End();
+            if (split_) {
+                AscendC::PipeBarrier<PIPE_ALL>();
+                AscendC::SyncAll<true>();
+                combine_.Process(walk_);
+            }
         }
     }
 
@@ -88,9 +106,12 @@ class FlashAttentionKernel {
     }
 
     uint32_t taskSlots_ = kMaxTaskSlots;
+    bool split_ = false;
     TaskStream stream_;
     Cube cube_;
     Vector vector_;
+    SequenceWalk walk_;  // of combine_
+    FlashAttentionCombine<Q> combine_;
 };
 
 }  // namespace ascend_ops

@@ -1,17 +1,20 @@
-// The stream of tasks that one core works off: (sequence, KV group, Q tile) x K/V tiles.
+// The stream of tasks that one core works off: (sequence, part of its keys, KV group, Q tile) x K/V
+// tiles.
 #ifndef ASCEND_OPS_FLASH_ATTENTION_TASKS_H_
 #define ASCEND_OPS_FLASH_ATTENTION_TASKS_H_
 
 #include "common/op_kernel/tile_math.h"
+#include "flash_attention/op_kernel/flash_attention_sequences.h"
 #include "flash_attention/op_kernel/flash_attention_tiling_data.h"
 #include "kernel_operator.h"
 
 namespace ascend_ops {
 
-// One K/V tile of one Q tile. AIC and AIV derive the same stream, each for itself.
+// One K/V tile of one Q tile. AIC and AIV derive the same stream, each for itself. An item is a Q
+// tile with all of its keys, or with one part of them.
 struct AttentionTask {
     uint32_t index;  // position in this core's stream
-    uint32_t item;   // Q tile in this core's stream
+    uint32_t item;   // the same of the item
     uint32_t seq;
     uint32_t group;
     uint32_t token;    // first query token of the tile, row of q
@@ -21,8 +24,10 @@ struct AttentionTask {
     uint32_t prefixLen;
     uint32_t kvStart;  // first key of the tile
     uint32_t kvRows;   // keys of the tile; 0 when the Q tile sees nothing
-    bool first;        // of the Q tile
+    bool first;        // of the item
     bool last;
+    bool whole;        // the item has all keys: its result goes to o and lse, not to the workspace
+    uint32_t partRow;  // else to this row of the parts
 };
 
 class TaskStream {
@@ -32,19 +37,17 @@ class TaskStream {
                                 uint32_t core) {
         tiling_ = tiling;
         core_ = core;
-        cuSeqlensQ_.SetGlobalBuffer(cuSeqlensQ);
-        seqLenKv_.SetGlobalBuffer(seqLenKv);
-        prefixLen_.SetGlobalBuffer(prefixLen);
-        LoadSequence();
+        walk_.Init(tiling, cuSeqlensQ, seqLenKv, prefixLen);
     }
 
     // Fills the next task; false when this core's stream has ended.
     __aicore__ inline bool Next(AttentionTask* task) {
         if (!inItem_ && !NextItem()) return false;
         task_.index = taskCount_++;
-        task_.first = task_.kvStart == kvBegin_;
-        task_.kvRows = kvEnd_ > task_.kvStart ? MinOf(tiling_->blockN, kvEnd_ - task_.kvStart) : 0;
-        task_.last = task_.kvStart + task_.kvRows >= kvEnd_;
+        task_.first = task_.kvStart == keys_.begin;
+        task_.kvRows =
+            keys_.end > task_.kvStart ? MinOf(tiling_->blockN, keys_.end - task_.kvStart) : 0;
+        task_.last = task_.kvStart + task_.kvRows >= keys_.end;
         *task = task_;
         inItem_ = !task_.last;
         task_.kvStart += tiling_->blockN;
@@ -52,29 +55,20 @@ class TaskStream {
     }
 
   private:
-    __aicore__ inline void LoadSequence() {
-        while (seq_ < tiling_->numSeqs) {
-            tokenBegin_ = static_cast<uint32_t>(cuSeqlensQ_.GetValue(seq_));
-            seqTokens_ = static_cast<uint32_t>(cuSeqlensQ_.GetValue(seq_ + 1)) - tokenBegin_;
-            if (seqTokens_ > 0) break;
-            ++seq_;
-        }
-        blocks_ = CeilDiv(seqTokens_, tiling_->tokensPerBlock);
-        block_ = 0;
-        group_ = 0;
-    }
-
-    // Deals the Q tiles of all sequences and groups to the cores in turn, and takes this core's
-    // next.
+    // Deals the items of all sequences to the cores in turn, and takes this core's next. The groups
+    // of a part follow one another: their keys are as many.
     __aicore__ inline bool NextItem() {
-        while (seq_ < tiling_->numSeqs) {
+        while (!walk_.Done()) {
             const bool mine = dealt_++ % tiling_->numCores == core_;
             if (mine) OpenItem();
-            if (++block_ == blocks_) {
+            if (++block_ == walk_.Current().blocks) {
                 block_ = 0;
                 if (++group_ == tiling_->numKvHeads) {
-                    ++seq_;
-                    LoadSequence();
+                    group_ = 0;
+                    if (++part_ == walk_.Current().parts) {
+                        part_ = 0;
+                        walk_.Advance();
+                    }
                 }
             }
             if (mine) return true;
@@ -83,59 +77,40 @@ class TaskStream {
     }
 
     __aicore__ inline void OpenItem() {
+        const AttentionSequence& sequence = walk_.Current();
         // The last Q tile of a causal sequence sees most: deal the long ones first.
-        const uint32_t firstToken = (blocks_ - 1 - block_) * tiling_->tokensPerBlock;
-        const uint32_t tokens = MinOf(tiling_->tokensPerBlock, seqTokens_ - firstToken);
+        const uint32_t firstToken = (sequence.blocks - 1 - block_) * tiling_->tokensPerBlock;
+        const uint32_t tokens = MinOf(tiling_->tokensPerBlock, sequence.tokens - firstToken);
         task_.item = itemCount_++;
-        task_.seq = seq_;
+        task_.seq = sequence.index;
         task_.group = group_;
-        task_.token = tokenBegin_ + firstToken;
+        task_.token = sequence.tokenBegin + firstToken;
         task_.rows = tokens * tiling_->groupSize;
-        task_.seqLenKv = static_cast<uint32_t>(seqLenKv_.GetValue(seq_));
-        task_.prefixLen = 0;
-        if (tiling_->hasPrefix != 0) {
-            task_.prefixLen = static_cast<uint32_t>(prefixLen_.GetValue(seq_));
+        task_.seqLenKv = sequence.seqLenKv;
+        task_.prefixLen = sequence.prefixLen;
+        task_.position = walk_.Position(firstToken);
+        keys_ = walk_.RangeOf(firstToken, tokens);
+        task_.whole = sequence.parts == 1;
+        if (!task_.whole) {
+            const uint32_t start = (sequence.firstPart + part_) * tiling_->splitKeys;
+            keys_.begin = MaxOf(keys_.begin, start);
+            keys_.end = MinOf(keys_.end, start + tiling_->splitKeys);
+            task_.partRow = walk_.PartRow(part_, group_);
         }
-        task_.position = static_cast<int32_t>(task_.seqLenKv) - static_cast<int32_t>(seqTokens_) +
-                         static_cast<int32_t>(firstToken);
-        SetKvRange(task_.position + static_cast<int32_t>(tokens) - 1);
-        task_.kvStart = kvBegin_;
+        task_.kvStart = keys_.begin;
         inItem_ = true;
-    }
-
-    // [kvBegin_, kvEnd_): keys that some row of the Q tile sees, from a multiple of blockN on.
-    __aicore__ inline void SetKvRange(int32_t lastPosition) {
-        const int32_t len = static_cast<int32_t>(task_.seqLenKv);
-        const int32_t window = static_cast<int32_t>(tiling_->window);
-        int32_t end = len;
-        if (tiling_->causal != 0) {
-            end = MinOf(end, lastPosition + 1);
-        } else if (window != 0) {
-            end = MinOf(end, MinOf(lastPosition, len) + window);
-        }
-        end = MaxOf(end, static_cast<int32_t>(task_.prefixLen));
-        int32_t begin = 0;
-        if (window != 0 && task_.prefixLen == 0) begin = MaxOf(0, task_.position - window + 1);
-        kvEnd_ = static_cast<uint32_t>(MaxOf(end, 0));
-        kvBegin_ = static_cast<uint32_t>(begin) / tiling_->blockN * tiling_->blockN;
     }
 
     const FlashAttentionTilingData* tiling_ = nullptr;
     uint32_t core_ = 0;
-    AscendC::GlobalTensor<int32_t> cuSeqlensQ_;
-    AscendC::GlobalTensor<int32_t> seqLenKv_;
-    AscendC::GlobalTensor<int32_t> prefixLen_;
-    uint32_t seq_ = 0;
+    SequenceWalk walk_;
+    uint32_t part_ = 0;
     uint32_t group_ = 0;
     uint32_t block_ = 0;
-    uint32_t blocks_ = 0;
-    uint32_t tokenBegin_ = 0;
-    uint32_t seqTokens_ = 0;
     uint32_t dealt_ = 0;
     uint32_t itemCount_ = 0;
     uint32_t taskCount_ = 0;
-    uint32_t kvBegin_ = 0;
-    uint32_t kvEnd_ = 0;
+    KeyRange keys_ = {0, 0};
     bool inItem_ = false;
     AttentionTask task_ = {};
 };

@@ -5,6 +5,7 @@
 #include "common/op_kernel/online_softmax.h"
 #include "common/op_kernel/tile_math.h"
 #include "flash_attention/op_kernel/flash_attention_cube.h"
+#include "flash_attention/op_kernel/flash_attention_output.h"
 #include "flash_attention/op_kernel/flash_attention_tasks.h"
 #include "flash_attention/op_kernel/flash_attention_tiling_data.h"
 #include "kernel_operator.h"
@@ -16,12 +17,15 @@ namespace ascend_ops {
 template <typename Q, typename T>
 class FlashAttentionVector {
   public:
+    // parts: where those of all cores lie. workspace: of this core.
     __aicore__ inline void Init(const FlashAttentionTilingData* tiling, __gm__ Q* q, __gm__ Q* o,
-                                __gm__ float* lse, GM_ADDR workspace) {
+                                __gm__ float* lse, GM_ADDR parts, GM_ADDR workspace) {
         tiling_ = tiling;
+        result_.Init(tiling, o, lse);
         q_.SetGlobalBuffer(q);
-        o_.SetGlobalBuffer(o);
-        lse_.SetGlobalBuffer(lse);
+        partAcc_.SetGlobalBuffer((__gm__ float*)(parts + tiling->workspacePartAcc));
+        partMax_.SetGlobalBuffer((__gm__ float*)(parts + tiling->workspacePartMax));
+        partSum_.SetGlobalBuffer((__gm__ float*)(parts + tiling->workspacePartSum));
         castQ_.SetGlobalBuffer((__gm__ T*)(workspace + tiling->workspaceQ));
         scores_.SetGlobalBuffer((__gm__ float*)(workspace + tiling->workspaceS));
         probs_.SetGlobalBuffer((__gm__ T*)(workspace + tiling->workspaceP));
@@ -68,7 +72,7 @@ class FlashAttentionVector {
         AscendC::CrossCoreSetFlag<2, PIPE_MTE3>(kFlagProbs);
     }
 
-    // V2: acc = acc * alpha + P V; after the last tile, o = acc / row_sum.
+    // V2: acc = acc * alpha + P V; after the last tile, o = acc / row_sum, or the part's acc.
     __aicore__ inline void StageTwo(const AttentionTask& task) {
         TakeRows(task);
         AscendC::CrossCoreWaitFlag<2, PIPE_MTE2>(kFlagOutput);
@@ -80,22 +84,18 @@ class FlashAttentionVector {
                 AscendC::PipeBarrier<PIPE_V>();
             }
             if (task.kvRows > 0) AccumulatePass(task, row, count);
-            if (task.last) FinishPass(task, row, count);
+            if (!task.last) continue;
+            if (task.whole) {
+                FinishPass(task, row, count);
+            } else {
+                StorePart(task, row, count);
+            }
         }
     }
 
   private:
     static constexpr int32_t kEventTile = 0;  // tileUb (MTE2) and probsUb (MTE3)
-    static constexpr int32_t kEventOut = 1;   // acc or probsUb as o, foldUb as lse (MTE3)
-
-    // Rows of a Q tile that lie side by side in q and o: the end of a token's heads, whole tokens,
-    // or the beginning of a token's heads.
-    struct RowRun {
-        uint32_t rows;
-        uint32_t heads;  // rows of one token
-        uint32_t tokens;
-        uint64_t offset;  // element of q and o
-    };
+    static constexpr int32_t kEventOut = 1;   // a part's acc and statistics (MTE3); also of result_
 
     template <typename E>
     __aicore__ inline AscendC::LocalTensor<E> Take(uint32_t elems) {
@@ -128,7 +128,8 @@ class FlashAttentionVector {
             const uint32_t count = MinOf(tiling_->vecRows, rows_ - row);
             AscendC::WaitFlag<AscendC::HardEvent::V_MTE2>(kEventTile);
             for (uint32_t done = 0; done < count;) {
-                const RowRun run = RunAt(task, row + done, count - done);
+                const RowRun run = RowRunAt(*tiling_, task.token, task.group,
+                                            rowBegin_ + row + done, count - done);
                 AscendC::DataCopyExtParams params;
                 params.blockCount = run.tokens;
                 params.blockLen = run.heads * d * sizeof(Q);
@@ -280,91 +281,37 @@ class FlashAttentionVector {
 
     // UB acc / row_sum -> GM o; UB row_max + ln(row_sum) -> GM lse
     __aicore__ inline void FinishPass(const AttentionTask& task, uint32_t row, uint32_t count) {
-        const uint32_t d = tiling_->headDim;
-        const AscendC::LocalTensor<float> acc = accUb_[row * d];
-        const AscendC::LocalTensor<float> rowSum = rowSumUb_[state_][row];
-        // A row that saw a key has row_sum >= 1, one that saw none has acc = 0.
-        AscendC::Maxs(newMaxUb_[row], rowSum, 1.0e-30f, count);
-        AscendC::PipeBarrier<PIPE_V>();
-        SpreadRows(blocksUb_, newMaxUb_[row], count);
-        DivRows(acc, blocksUb_, count, d);
         // probsUb is free once its last P has left; it takes o in q's type.
         AscendC::WaitFlag<AscendC::HardEvent::MTE3_V>(kEventTile);
-        if (tiling_->returnLse != 0) SpreadLse(row, count);
-        if constexpr (IsSame<Q, float>::kValue) {
-            CopyOut(task, acc, row, count);
-        } else {
-            const AscendC::LocalTensor<Q> out = probsUb_.template ReinterpretCast<Q>();
-            AscendC::Cast(out, acc, AscendC::RoundMode::CAST_RINT, count * d);
-            CopyOut(task, out, row, count);
-        }
+        result_.Write(
+            {task.token, task.group, rowBegin_ + row, count, accUb_[row * tiling_->headDim],
+             rowMaxUb_[state_][row], rowSumUb_[state_][row]},
+            {newMaxUb_[row], blocksUb_, foldUb_, probsUb_.template ReinterpretCast<Q>()});
         AscendC::SetFlag<AscendC::HardEvent::MTE3_V>(kEventTile);
-        // V writes acc and fold next: MTE3 must have read them.
+    }
+
+    // UB acc, row_max and row_sum -> GM, this part's rows. Of the last eight statistics some may
+    // belong to no row; nothing else lies there.
+    __aicore__ inline void StorePart(const AttentionTask& task, uint32_t row, uint32_t count) {
+        const uint32_t d = tiling_->headDim;
+        const uint64_t partRow = task.partRow + rowBegin_ + row;
+        const uint32_t padded = AlignUp(count, kFloatsPerBlock);
+        AscendC::SetFlag<AscendC::HardEvent::V_MTE3>(kEventOut);
+        AscendC::WaitFlag<AscendC::HardEvent::V_MTE3>(kEventOut);
+        AscendC::DataCopy(partAcc_[partRow * d], accUb_[row * d], count * d);
+        AscendC::DataCopy(partMax_[partRow], rowMaxUb_[state_][row], padded);
+        AscendC::DataCopy(partSum_[partRow], rowSumUb_[state_][row], padded);
+        // V writes them next: MTE3 must have read them.
         AscendC::SetFlag<AscendC::HardEvent::MTE3_V>(kEventOut);
         AscendC::WaitFlag<AscendC::HardEvent::MTE3_V>(kEventOut);
     }
 
-    // fold (count, 8) = row_max + ln(row_sum), each eight times: one block a row, as DataCopyPad
-    // wants it.
-    __aicore__ inline void SpreadLse(uint32_t row, uint32_t count) {
-        AscendC::Ln(newMaxUb_[row], rowSumUb_[state_][row], count);
-        AscendC::PipeBarrier<PIPE_V>();
-        AscendC::Add(newMaxUb_[row], newMaxUb_[row], rowMaxUb_[state_][row], count);
-        AscendC::PipeBarrier<PIPE_V>();
-        SpreadRows(foldUb_, newMaxUb_[row], count);
-    }
-
-    // UB src (count, headDim) -> GM o, and foldUb -> GM lse
-    __aicore__ inline void CopyOut(const AttentionTask& task, const AscendC::LocalTensor<Q>& src,
-                                   uint32_t row, uint32_t count) {
-        const uint32_t d = tiling_->headDim;
-        AscendC::SetFlag<AscendC::HardEvent::V_MTE3>(kEventOut);
-        AscendC::WaitFlag<AscendC::HardEvent::V_MTE3>(kEventOut);
-        for (uint32_t done = 0; done < count;) {
-            const RowRun run = RunAt(task, row + done, count - done);
-            AscendC::DataCopyExtParams params;
-            params.blockCount = run.tokens;
-            params.blockLen = run.heads * d * sizeof(Q);
-            params.srcStride = 0;
-            params.dstStride = (tiling_->numHeads - tiling_->groupSize) * d * sizeof(Q);
-            AscendC::DataCopyPad(o_[run.offset], src[done * d], params);
-            if (tiling_->returnLse != 0) CopyOutLse(run, done);
-            done += run.rows;
-        }
-    }
-
-    // The same rows of lse: each a float in a block of its own.
-    __aicore__ inline void CopyOutLse(const RowRun& run, uint32_t done) {
-        AscendC::DataCopyExtParams params;
-        params.blockCount = run.heads;
-        params.blockLen = sizeof(float);
-        params.srcStride = 0;
-        params.dstStride = 0;
-        for (uint32_t token = 0; token < run.tokens; ++token) {
-            AscendC::DataCopyPad(lse_[run.offset / tiling_->headDim + token * tiling_->numHeads],
-                                 foldUb_[(done + token * run.heads) * kFloatsPerBlock], params);
-        }
-    }
-
-    // The run that starts at this AIV's row `row`, at most `count` rows long.
-    __aicore__ inline RowRun RunAt(const AttentionTask& task, uint32_t row, uint32_t count) {
-        const uint32_t group = tiling_->groupSize;
-        const uint32_t tileRow = rowBegin_ + row;
-        const uint32_t head = tileRow % group;
-        const uint64_t token = task.token + tileRow / group;
-        const bool whole = head == 0 && count >= group;
-        RowRun run;
-        run.heads = whole ? group : MinOf(group - head, count);
-        run.tokens = whole ? count / group : 1;
-        run.rows = run.heads * run.tokens;
-        run.offset = (token * tiling_->numHeads + task.group * group + head) * tiling_->headDim;
-        return run;
-    }
-
     const FlashAttentionTilingData* tiling_ = nullptr;
+    FlashAttentionOutput<Q> result_;
     AscendC::GlobalTensor<Q> q_;
-    AscendC::GlobalTensor<Q> o_;
-    AscendC::GlobalTensor<float> lse_;
+    AscendC::GlobalTensor<float> partAcc_;
+    AscendC::GlobalTensor<float> partMax_;
+    AscendC::GlobalTensor<float> partSum_;
     AscendC::GlobalTensor<T> castQ_;
     AscendC::GlobalTensor<float> scores_;
     AscendC::GlobalTensor<T> probs_;

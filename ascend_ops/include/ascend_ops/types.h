@@ -24,6 +24,10 @@ struct CoreLimits {
     // Whether AIC and AIV run at the same time. Where they take turns, work in flight only costs
     // cache.
     bool overlap = true;
+    // Keys of one part where attention splits the keys of few queries; 0: it never does. It decides
+    // which sums are formed, so it must not follow from numCores: a result would then depend on how
+    // many cores happen to work.
+    uint32_t splitKeys = 1024;
 };
 
 }  // namespace ascend_ops

@@ -4,6 +4,9 @@ Row r of a Q tile is token r // group_size, head r % group_size of one K/V head'
 V are read once for all heads that share them. S, P and P V pass through a workspace, for on this
 hardware the matrix unit and the vector unit meet only outside; the workspace is small enough to stay
 in L2, and is counted there, apart from GM. Index arrays are read by the scalar unit, and not counted.
+
+Where one Q tile holds all queries of a sequence, its keys are cut at multiples of ``split_keys``. The
+parts, which cores share, leave acc, row_max and row_sum in the workspace; a second step adds them up.
 """
 
 from __future__ import annotations
@@ -113,16 +116,25 @@ def _q_tiles(
         for first in range(tokens.start, tokens.stop, tiling.tokens_per_block):
             count = min(tiling.tokens_per_block, tokens.stop - first)
             position = length - len(tokens) + first - tokens.start
-            begin, end = _visible_range(options, tiling.block_n, position, count, length, prefix)
+            keys = _visible_range(options, tiling.block_n, position, count, length, prefix)
+            cut = tiling.split_keys if len(tokens) <= tiling.tokens_per_block else None
             yield QTile(
                 group=group, token=first, tokens=count, position=position, prefix=prefix,
-                kv_begin=begin, kv_end=end,
+                parts=_cut_keys(keys, cut),
             )  # fmt: skip
+
+
+def _cut_keys(keys: range, part_keys: int | None) -> tuple[range, ...]:
+    """Cut at multiples of ``part_keys``."""
+    if part_keys is None or not keys:
+        return (keys,)
+    starts = range(keys.start // part_keys * part_keys, keys.stop, part_keys)
+    return tuple(range(max(x, keys.start), min(x + part_keys, keys.stop)) for x in starts)
 
 
 def _visible_range(
     options: Visibility, block_n: int, position: int, count: int, length: int, prefix: int
-) -> tuple[int, int]:
+) -> range:
     """Return the keys that some row of a Q tile sees, from a multiple of block_n on."""
     last = position + count - 1
     end = length
@@ -133,23 +145,29 @@ def _visible_range(
     begin = 0
     if options.window is not None and prefix == 0:
         begin = max(0, position - options.window + 1)
-    return begin // block_n * block_n, max(end, prefix, 0)
+    return range(begin // block_n * block_n, max(end, prefix, 0))
 
 
 def _walk(
     cube: CubeMoves, vector: VectorMoves, tile: QTile, *, block_n: int, return_lse: bool
 ) -> None:
     """Charge one Q tile: the stages C1, V1, C2, V2 of each K/V tile, then the output."""
-    vector.cast_query(tile)
-    if tile.kv_end > tile.kv_begin:
-        cube.load_query(tile)
-    for start in range(tile.kv_begin, tile.kv_end, block_n):
-        keys = range(start, min(start + block_n, tile.kv_end))
-        cube.scores(tile, keys)
-        vector.softmax(tile, len(keys))
-        cube.outputs(tile, keys)
-        vector.accumulate(tile)
-    vector.finish(tile, return_lse=return_lse)
+    for part in tile.parts:
+        vector.cast_query(tile)
+        if part:
+            cube.load_query(tile)
+        for start in range(part.start, part.stop, block_n):
+            keys = range(start, min(start + block_n, part.stop))
+            cube.scores(tile, keys)
+            vector.softmax(tile, len(keys))
+            cube.outputs(tile, keys)
+            vector.accumulate(tile)
+        if len(tile.parts) > 1:
+            vector.store_part(tile)
+    if len(tile.parts) > 1:
+        vector.combine(tile, return_lse=return_lse)
+    else:
+        vector.finish(tile, return_lse=return_lse)
 
 
 def _attend(
@@ -175,6 +193,7 @@ def _attend(
             block_m=tiling.block_m,
             block_n=tiling.block_n,
         ),
+        part_keys=tiling.split_keys if len(tile.parts) > 1 else None,
     )
     o[tokens, heads] = out.reshape(tile.tokens, size, -1)
     lse[tokens, heads] = row_lse.reshape(tile.tokens, size)

@@ -16,6 +16,7 @@ from glm2_reference.schedules.ascend_tiling import AscendTiling, align
 _FRACTAL_ROWS = 16
 _FRACTAL_BYTES = 512
 _FLOAT = 4
+_COMBINED_ROWS = 8  # that a vector core adds up at a time: a block of statistics
 _REPEAT = 64  # floats that a vector instruction takes at once: scores are padded to it
 
 
@@ -55,15 +56,17 @@ class Shapes:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class QTile:
-    """One Q tile and the keys that it walks; ``position`` is that of its first token."""
+    """One Q tile and the keys that it walks, in one part or several.
+
+    ``position`` is that of its first token.
+    """
 
     group: int
     token: int
     tokens: int
     position: int
     prefix: int
-    kv_begin: int
-    kv_end: int
+    parts: tuple[range, ...]
 
 
 class CubeMoves:
@@ -175,17 +178,42 @@ class VectorMoves:
             nbytes = count * self._shapes.head_dim * _FLOAT
             self._memory.charge("l2", "ub", "acc", nbytes=nbytes, bursts=1)
 
+    def store_part(self, tile: QTile) -> None:
+        """UB acc, row_max and row_sum of a part to the workspace."""
+        for _, count in self._passes(tile):
+            self._move_part("ub", "l2", count, align(count, _COMBINED_ROWS))
+
+    def combine(self, tile: QTile, *, return_lse: bool) -> None:
+        """Bring the workspace's parts to UB, a few rows at a time; UB o and lse to GM."""
+        rows = tile.tokens * self._shapes.group_size
+        for row in range(0, rows, _COMBINED_ROWS):
+            count = min(_COMBINED_ROWS, rows - row)
+            for _ in tile.parts:
+                self._move_part("l2", "ub", count, _COMBINED_ROWS)
+            self._write(row, count, return_lse=return_lse)
+
     def finish(self, tile: QTile, *, return_lse: bool) -> None:
         """UB o and lse to GM."""
-        s = self._shapes
         for row, count in self._passes(tile):
-            for tokens, heads in self._runs(row, count):
-                nbytes = tokens * heads * s.head_dim * s.q_bytes
-                bursts = 1 if s.num_kv_heads == 1 else tokens
-                self._memory.charge("ub", "gm", "o", nbytes=nbytes, bursts=bursts)
-                if return_lse:
-                    nbytes = tokens * heads * _FLOAT
-                    self._memory.charge("ub", "gm", "lse", nbytes=nbytes, bursts=tokens)
+            self._write(row, count, return_lse=return_lse)
+
+    def _move_part(self, source: str, target: str, rows: int, statistics: int) -> None:
+        for name, elems in (
+            ("part_acc", rows * self._shapes.head_dim),
+            ("part_max", statistics),
+            ("part_sum", statistics),
+        ):
+            self._memory.charge(source, target, name, nbytes=elems * _FLOAT, bursts=1)
+
+    def _write(self, row: int, count: int, *, return_lse: bool) -> None:
+        s = self._shapes
+        for tokens, heads in self._runs(row, count):
+            nbytes = tokens * heads * s.head_dim * s.q_bytes
+            bursts = 1 if s.num_kv_heads == 1 else tokens
+            self._memory.charge("ub", "gm", "o", nbytes=nbytes, bursts=bursts)
+            if return_lse:
+                nbytes = tokens * heads * _FLOAT
+                self._memory.charge("ub", "gm", "lse", nbytes=nbytes, bursts=tokens)
 
     def _passes(self, tile: QTile) -> Iterator[tuple[int, int]]:
         """List (first row, rows) of each pass, of both vector units."""

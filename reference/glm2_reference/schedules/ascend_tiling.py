@@ -11,6 +11,7 @@ import dataclasses
 from glm2_reference.memory import Memory, MemoryLimitError
 from glm2_reference.memory_systems import ASCEND_A2, MemorySystem
 
+SPLIT_KEYS = 1024  # of a part, where one Q tile holds all queries of a sequence
 TASK_SLOTS = 3  # of S, P and O in the workspace: the cube is two tasks ahead of the vector cores
 _ROWS_WANTED = 128
 _BLOCKS_N = (256, 128, 64)
@@ -32,6 +33,8 @@ class AscendTiling:
         Depth and columns of one matrix product.
     vec_rows : int
         Rows of one pass of a vector core.
+    split_keys : int
+        Keys of a part, where one Q tile holds all queries of a sequence.
     """
 
     tokens_per_block: int
@@ -40,6 +43,7 @@ class AscendTiling:
     l0_block_k: int
     l0_block_n: int
     vec_rows: int
+    split_keys: int
 
 
 def choose_tiling(
@@ -78,6 +82,7 @@ def choose_tiling(
             l0_block_k=128 if cache_bytes == 2 else 64,
             l0_block_n=128,
             vec_rows=32,
+            split_keys=SPLIT_KEYS,
         )
         memory = Memory(system, compute=False)
         try:

@@ -1,5 +1,5 @@
 // Flags and barriers. Inside a core fast mode runs every call to its end before the next one
-// starts, so they cost nothing; across the AIC and its AIVs they schedule.
+// starts, so they cost nothing; across the AIC and its AIVs, and across cores, they schedule.
 #ifndef ASCEND_TWIN_SYNC_H_
 #define ASCEND_TWIN_SYNC_H_
 
@@ -7,6 +7,13 @@
 
 #include "ascend_twin/core.h"
 #include "ascend_twin/params.h"
+
+namespace ascend_twin {
+
+// Blocks the running AIV until those of all cores have come; see launch.cpp.
+void SyncAllAivs();
+
+}  // namespace ascend_twin
 
 namespace AscendC {
 
@@ -31,6 +38,13 @@ inline void CrossCoreSetFlag(uint16_t flagId) {
 template <uint8_t modeId = 0, pipe_t pipe = PIPE_S>
 inline void CrossCoreWaitFlag(uint16_t flagId) {
     ascend_twin::CrossCoreWait(flagId);
+}
+
+// Among the AIVs of all cores of a MIX kernel, the form served.
+template <bool isAIVOnly = true>
+inline void SyncAll() {
+    static_assert(isAIVOnly, "the twin serves SyncAll among AIVs, without the AICs");
+    ascend_twin::SyncAllAivs();
 }
 
 }  // namespace AscendC
