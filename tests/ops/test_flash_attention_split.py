@@ -134,7 +134,10 @@ def test_float16_is_bit_close_to_the_reference_with_the_same_parts(
 ):
     lens = [(1, 2500), (128 // group_size, 1500), (200, 1300), (0, 2000), (3, 1024), (2, 2049)]
     problem = make(rng, lens, group_size=group_size, num_kv_heads=2, head_dim=head_dim)
-    add_sink(problem, 10)
+    # No single key but the sink, whose value is 0, weighs much: where a score's last bit decides how
+    # a probability of 1/3 is rounded, that alone moves an element by more than the bound.
+    problem.q[:] *= 0.25
+    add_sink(problem, 5)
     operands = paged(problem, 128)
     got, got_lse = glm2_ops.flash_attention(*operands, causal=causal, return_lse=True)
     want, want_lse = ascend_forward(Memory(ASCEND_A2), *operands, causal=causal)

@@ -114,7 +114,7 @@ void DealItems(const FlashAttentionArgs& args, uint32_t numCores, FlashAttention
         }
     }
     t->partRows = static_cast<uint32_t>(partRows);
-    t->numCores = static_cast<uint32_t>(std::clamp<uint64_t>(items, 1, numCores));
+    t->numCores = static_cast<uint32_t>(std::min<uint64_t>(std::max<uint64_t>(items, 1), numCores));
 }
 
 }  // namespace
