@@ -78,6 +78,37 @@ def gradient_peer(do: Array, q: Array, k: Array, v: Array, *, threads: int) -> P
     )
 
 
+def numpy_gradient_peer(do: Array, q: Array, k: Array, v: Array, o: Array, lse: Array) -> Peer:
+    """Dense causal gradient of one sequence in numpy, given the forward's results.
+
+    Parameters
+    ----------
+    do, q, o : (T, N, D)
+    k, v : (T, N, D)
+    lse : (T, N)
+    """
+    do, q, k, v, o = (
+        np.ascontiguousarray(x.swapaxes(0, 1), np.float32) for x in (do, q, k, v, o)
+    )  # (N, T, D)
+    lse = np.ascontiguousarray(lse.T)[..., None]
+    hidden = np.triu(np.ones((q.shape[1], k.shape[1]), np.bool_), k=1)
+    scale = q.shape[2] ** -0.5
+
+    def call() -> tuple[Array, ...]:
+        probs = q @ k.swapaxes(-1, -2)
+        probs *= scale
+        probs -= lse
+        np.exp(probs, out=probs)
+        probs[..., hidden] = 0
+        dscores = do @ v.swapaxes(-1, -2)
+        dscores -= np.sum(do * o, axis=-1, keepdims=True)
+        dscores *= probs
+        dscores *= scale
+        return dscores @ k, dscores.swapaxes(-1, -2) @ q, probs.swapaxes(-1, -2) @ do
+
+    return Peer(f"numpy {np.__version__} dense float32", call)
+
+
 def _dense(torch: Any, x: Array, num_heads: int) -> Any:
     """(T, G, D) as a float32 tensor (1, N, T, D), each K/V head repeated for its group."""
     heads = x.astype(np.float32).repeat(num_heads // x.shape[1], axis=1)
