@@ -27,6 +27,7 @@ from glm2_ops.checks.cache import (
     check_written_in_place,
 )
 from glm2_ops.checks.operators import (
+    MAX_HIDDEN_SIZE,
     check_flash_attention,
     check_flash_attention_grad,
     check_flash_attention_varlen,
@@ -43,6 +44,7 @@ from glm2_ops.checks.options import (
 )
 
 __all__ = [
+    "MAX_HIDDEN_SIZE",
     "MAX_LENGTH",
     "check_array",
     "check_bool",

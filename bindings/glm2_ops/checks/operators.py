@@ -29,6 +29,8 @@ from glm2_ops.checks.cache import (
 )
 from glm2_ops.checks.options import check_int
 
+MAX_HIDDEN_SIZE = native.MAX_HIDDEN_SIZE
+
 Array = npt.NDArray[Any]
 Indices = npt.NDArray[np.int32]
 
@@ -178,8 +180,8 @@ def check_rms_norm(
     check_array("x", x, "(M, H)")
     check_array("weight", weight, "(H,)")
     check_float("x", x)
-    if not 1 <= x.shape[1] <= native.MAX_HIDDEN_SIZE:
-        msg = f"x has {x.shape[1]} columns; rms_norm serves 1 to {native.MAX_HIDDEN_SIZE}"
+    if not 1 <= x.shape[1] <= MAX_HIDDEN_SIZE:
+        msg = f"x has {x.shape[1]} columns; rms_norm serves 1 to {MAX_HIDDEN_SIZE}"
         raise ValueError(msg)
     check_shape("weight", weight, x.shape[1:], "one per column of x")
     others = {"weight": weight}
