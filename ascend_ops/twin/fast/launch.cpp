@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "ascend_twin/l1_views.h"
 #include "fiber.h"
 #include "thread_pool.h"
 
@@ -143,7 +144,9 @@ bool Begin(Job& job, uint32_t block, size_t index) {
     for (uint32_t role = 0; role < kRoles; ++role) {
         core->fibers[role].Reset(&RunRole, &job);
         core->waitsFor[role] = kNotWaiting;
+        core->memory.toUb[role] = PendingCopy();
     }
+    ForgetL1Views(&core->memory);
     std::memset(core->toAiv, 0, sizeof(core->toAiv));
     std::memset(core->toAic, 0, sizeof(core->toAic));
     core->restsIn = kNoRound;
@@ -263,6 +266,7 @@ void RunBlock(void* argument, uint32_t block) {
     tContext.numBlocks = job.config->numBlocks;
     tContext.kernelType = job.config->kernelType;
     tContext.tilingKey = job.config->tilingKey;
+    tContext.inputs = job.config->inputs;
     if (job.config->kernelType == KernelType::kAivOnly) {
         RunVectorBlock(job, block);
     } else {
