@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from common import Timing, measure, print_cases, print_table, processor_name
+from common import Timing, measure_in_turns, print_cases, print_table, processor_name
 
 import glm2_ops
 import glm2_reference
@@ -84,11 +84,11 @@ def measure_copy(num_bytes: int, pool: ThreadPoolExecutor, threads: int, runs: i
     target = np.zeros_like(source)
     splits = (np.array_split(array, threads) for array in (target, source))
     parts = list(zip(*splits, strict=True))
-    timings = [
-        measure(lambda: np.copyto(target, source), runs=runs),
-        measure(lambda: list(pool.map(lambda part: np.copyto(*part), parts)), runs=runs),
+    copies = [
+        lambda: np.copyto(target, source),
+        lambda: list(pool.map(lambda part: np.copyto(*part), parts)),
     ]
-    return min(timings, key=lambda timing: timing.median_s)
+    return min(measure_in_turns(copies, runs=runs), key=lambda timing: timing.median_s)
 
 
 def run_case(
@@ -99,7 +99,7 @@ def run_case(
     outputs = call(glm2_ops, name, operands)
     moved_bytes = sum(array.nbytes for array in (*operands, *outputs))
     del outputs
-    ours = measure(lambda: call(glm2_ops, name, operands), runs=runs)
+    (ours,) = measure_in_turns([lambda: call(glm2_ops, name, operands)], runs=runs)
     peer = measure_copy(moved_bytes // 2, pool, glm2_ops.build_info()["threads"], runs)
     gbps, peer_gbps = (moved_bytes / timing.median_s / 1e9 for timing in (ours, peer))
     width = operands[0].shape[1]

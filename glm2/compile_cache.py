@@ -21,13 +21,16 @@ from pathlib import Path
 
 import mindspore as ms
 
-import glm2_ops.mindspore
 from glm2 import attention, layers, transformer
 from glm2_ops import library_path
+from glm2_ops.mindspore import attention as attention_cells
+from glm2_ops.mindspore import custom
+from glm2_ops.mindspore import layers as layer_cells
+from glm2_ops.mindspore import rope as rope_cell
 from glm2_reference.config import GLM2Config
 
 _MANIFEST = "manifest.json"
-_SOURCES = (transformer, attention, layers, glm2_ops.mindspore)
+_SOURCES = (transformer, attention, layers, attention_cells, custom, layer_cells, rope_cell)
 
 
 def graph_key(config: GLM2Config, *dtypes: str) -> str:

@@ -37,17 +37,16 @@ class _Probe(nn.Cell):
         positions = (block_table, cu_seqlens_q, seq_len_kv, prefix_len)
         x = network.cast(network.gather(embedding, ids, 0), ms.float32)  # (T, hidden_size)
         counts = [self.count(x)]
+        residual = network.zeros_like(x)
         for i in range(self.num_layers):
-            w = layer_tensors[_PER_BLOCK * i : _PER_BLOCK * (i + 1)]
+            weights = layer_tensors[_PER_BLOCK * i : _PER_BLOCK * (i + 1)]
             first = _PER_BLOCK * self.num_layers + 2 * i
             cache = (layer_tensors[first], layer_tensors[first + 1])
             block = network.blocks[i]
-            x = x + block.attention(
-                block.norm(x, w[0]), w[1], w[2], w[3], cos, sin, *cache, *positions
-            )
-            counts.append(self.count(x))
-            x = x + block.mlp(block.norm(x, w[4]), w[5], w[6])
-            counts.append(self.count(x))
+            x, residual = block.attend(x, residual, weights, (cos, sin), cache, positions)
+            counts.append(self.count(x + residual))
+            x, residual = block.transform(x, residual, weights)
+            counts.append(self.count(x + residual))
         return self.stack(counts)
 
     def count(self, x: Any) -> Any:

@@ -52,7 +52,8 @@ class GLM2Model:
     Raises
     ------
     ValueError
-        If ``cache_dtype`` is neither, or the head size is one that the operators do not serve.
+        If ``cache_dtype`` is neither, or head or hidden size are such that the operators do not serve
+        them.
     MemoryError
         If the machine has less memory than the widened weights need.
     """
@@ -73,6 +74,12 @@ class GLM2Model:
             msg = (
                 f"kv_channels is {config.head_dim}; the attention operator serves multiples of 16 "
                 "up to 256"
+            )
+            raise ValueError(msg)
+        if config.hidden_size > checks.MAX_HIDDEN_SIZE:
+            msg = (
+                f"hidden_size is {config.hidden_size}; the norm operator serves up to "
+                f"{checks.MAX_HIDDEN_SIZE}"
             )
             raise ValueError(msg)
         self.config = config

@@ -8,8 +8,8 @@ import mindspore as ms
 from mindspore import nn, ops
 
 from glm2.attention import SelfAttention
-from glm2.layers import MLP, Linear, RMSNorm
-from glm2_ops.mindspore import dynamic
+from glm2.layers import MLP, Linear
+from glm2_ops.mindspore import RmsNormResidual, dynamic
 from glm2_reference.config import GLM2Config
 
 # Tensors of one block, in the order in which `Transformer` takes them.
@@ -26,27 +26,38 @@ _PER_BLOCK = len(BLOCK_WEIGHTS)
 
 
 class Block(nn.Cell):
-    """One transformer block: pre-norm attention and MLP, each with a residual."""
+    """One transformer block: pre-norm attention and MLP, each with a residual.
+
+    What a part computes is added to the residual by the norm that follows it, one operator for both.
+    """
 
     def __init__(self, config: GLM2Config) -> None:
         super().__init__()
-        self.norm = RMSNorm(config.norm_eps)
+        self.norm = RmsNormResidual(eps=config.norm_eps)
         self.attention = SelfAttention(num_heads=config.num_heads, head_dim=config.head_dim)
         self.mlp = MLP()
 
-    def construct(self, x: Any, weights: Any, angles: Any, cache: Any, positions: Any) -> Any:
-        """Transform x (T, hidden_size) float32."""
+    def construct(
+        self, x: Any, residual: Any, weights: Any, angles: Any, cache: Any, positions: Any
+    ) -> Any:
+        """Return what is to be added to the residual, and the residual: (T, hidden_size) float32."""
+        attended, residual = self.attend(x, residual, weights, angles, cache, positions)
+        return self.transform(attended, residual, weights)
+
+    def attend(
+        self, x: Any, residual: Any, weights: Any, angles: Any, cache: Any, positions: Any
+    ) -> Any:
+        """Run the first half: attention."""
+        normed, residual = self.norm(x, weights[0], residual)
         attended = self.attention(
-            self.norm(x, weights[0]),
-            weights[1],
-            weights[2],
-            weights[3],
-            *angles,
-            *cache,
-            *positions,
+            normed, weights[1], weights[2], weights[3], *angles, *cache, *positions
         )
-        x = x + attended
-        return x + self.mlp(self.norm(x, weights[4]), weights[5], weights[6])
+        return attended, residual
+
+    def transform(self, x: Any, residual: Any, weights: Any) -> Any:
+        """Run the second half: the MLP."""
+        normed, residual = self.norm(x, weights[4], residual)
+        return self.mlp(normed, weights[5], weights[6]), residual
 
 
 class Transformer(nn.Cell):
@@ -68,8 +79,9 @@ class Transformer(nn.Cell):
         super().__init__()
         self.num_layers = config.num_layers
         self.blocks = nn.CellList([Block(config) for _ in range(config.num_layers)])
-        self.norm = RMSNorm(config.norm_eps)
+        self.norm = RmsNormResidual(eps=config.norm_eps)
         self.linear = Linear()
+        self.zeros_like = ops.ZerosLike()
         self.gather = ops.Gather()
         self.cast = ops.Cast()
         self.set_inputs(*_placeholders(config, cache_dtype, embedding_dtype))
@@ -91,14 +103,16 @@ class Transformer(nn.Cell):
     ) -> Any:
         """Return logits (R, vocab_size) float32 of the tokens ``rows`` (R,) of ``ids`` (T,)."""
         x = self.cast(self.gather(embedding, ids, 0), ms.float32)  # (T, hidden_size)
+        residual = self.zeros_like(x)
         positions = (block_table, cu_seqlens_q, seq_len_kv, prefix_len)
         caches = _PER_BLOCK * self.num_layers
         for i in range(self.num_layers):
             weights = layer_tensors[_PER_BLOCK * i : _PER_BLOCK * (i + 1)]
             cache = (layer_tensors[caches + 2 * i], layer_tensors[caches + 2 * i + 1])
-            x = self.blocks[i](x, weights, (cos, sin), cache, positions)
-        last = self.gather(x, rows, 0)  # (R, hidden_size)
-        return self.linear(self.norm(last, final_norm), output)
+            x, residual = self.blocks[i](x, residual, weights, (cos, sin), cache, positions)
+        x, residual = self.gather(x, rows, 0), self.gather(residual, rows, 0)  # (R, hidden_size)
+        normed, _ = self.norm(x, final_norm, residual)
+        return self.linear(normed, output)
 
 
 def _placeholders(

@@ -73,26 +73,14 @@ def flash_attention(
     ----------
     Dao 2023, "FlashAttention-2", algorithm 1; Shazeer 2019 for the shared K/V heads.
     """
-    checks.check_array("q", q, "(T, N, D)")
-    num_tokens, num_heads, head_dim = q.shape
-    checks.check_cache(k_cache, v_cache, head_dim)
-    checks.check_float_pair("q", q, k_cache)
-    checks.check_heads(num_heads, k_cache.shape[1])
-    checks.check_cu_seqlens("cu_seqlens_q", cu_seqlens_q, num_tokens)
-    checks.check_pages(
-        block_table,
-        seq_len_kv,
-        batch=cu_seqlens_q.size - 1,
-        num_pages=k_cache.shape[0],
-        page_size=k_cache.shape[2],
+    checks.check_flash_attention(
+        q, k_cache, v_cache, block_table, cu_seqlens_q, seq_len_kv, prefix_len
     )
-    if prefix_len is not None:
-        checks.check_prefix_len(prefix_len, seq_len_kv)
     o = np.empty_like(q, order="C")
-    lse = np.empty((num_tokens, num_heads), np.float32) if return_lse else None
+    lse = np.empty(q.shape[:2], np.float32) if return_lse else None
     native.flash_attention(
         np.ascontiguousarray(q), k_cache, v_cache, block_table, cu_seqlens_q, seq_len_kv,
-        prefix_len, o, lse, checks.check_scale(head_dim**-0.5 if scale is None else scale),
+        prefix_len, o, lse, checks.check_scale(q.shape[2] ** -0.5 if scale is None else scale),
         checks.check_bool("causal", causal), checks.check_window(window),
     )  # fmt: skip
     return o if lse is None else (o, lse)
@@ -143,33 +131,13 @@ def flash_attention_varlen(
     ----------
     Dao 2023, "FlashAttention-2", algorithm 1.
     """
-    checks.check_array("q", q, "(T, N, D)")
-    num_tokens, num_heads, head_dim = q.shape
-    checks.check_array("k", k, "(Tk, G, D)")
-    checks.check_array("v", v, "(Tk, G, D)")
-    checks.check_float_pair("q", q, k, "k")
-    checks.check_heads(num_heads, k.shape[1])
-    checks.check_head_dim(head_dim)
-    checks.check_shape("k", k, (*k.shape[:2], head_dim), "with the head_dim of q")
-    checks.check_shape("v", v, k.shape, "the shape of k")
-    if v.dtype != k.dtype:
-        msg = f"k is {k.dtype} and v {v.dtype}; they must agree"
-        raise TypeError(msg)
-    if max(num_tokens, k.shape[0]) > checks.MAX_LENGTH:
-        msg = f"q has {num_tokens} tokens and k {k.shape[0]}; at most {checks.MAX_LENGTH}: split it"
-        raise ValueError(msg)
-    checks.check_cu_seqlens("cu_seqlens_q", cu_seqlens_q, num_tokens)
-    checks.check_cu_seqlens("cu_seqlens_kv", cu_seqlens_kv, k.shape[0])
-    checks.check_shape("cu_seqlens_kv", cu_seqlens_kv, cu_seqlens_q.shape, "that of cu_seqlens_q")
-    seq_len_kv = np.diff(cu_seqlens_kv)
-    if prefix_len is not None:
-        checks.check_prefix_len(prefix_len, seq_len_kv)
+    checks.check_flash_attention_varlen(q, k, v, cu_seqlens_q, cu_seqlens_kv, prefix_len)
     o = np.empty_like(q, order="C")
-    lse = np.empty((num_tokens, num_heads), np.float32) if return_lse else None
+    lse = np.empty(q.shape[:2], np.float32) if return_lse else None
     native.flash_attention_varlen(
         np.ascontiguousarray(q), np.ascontiguousarray(k), np.ascontiguousarray(v), cu_seqlens_q,
-        cu_seqlens_kv, seq_len_kv, prefix_len, o, lse,
-        checks.check_scale(head_dim**-0.5 if scale is None else scale),
+        cu_seqlens_kv, np.diff(cu_seqlens_kv), prefix_len, o, lse,
+        checks.check_scale(q.shape[2] ** -0.5 if scale is None else scale),
         checks.check_bool("causal", causal), checks.check_window(window),
     )  # fmt: skip
     return o if lse is None else (o, lse)

@@ -72,14 +72,7 @@ def flash_attention_grad(
     ----------
     Dao et al. 2022, "FlashAttention", algorithm 4; Dao 2023, "FlashAttention-2", algorithm 2.
     """
-    _check_operands(do, q, k, v, o, lse)
-    checks.check_cu_seqlens("cu_seqlens_q", cu_seqlens_q, q.shape[0])
-    checks.check_cu_seqlens("cu_seqlens_kv", cu_seqlens_kv, k.shape[0])
-    checks.check_shape(
-        "cu_seqlens_kv", cu_seqlens_kv, cu_seqlens_q.shape, "the shape of cu_seqlens_q"
-    )
-    if prefix_len is not None:
-        checks.check_prefix_len(prefix_len, np.diff(cu_seqlens_kv))
+    checks.check_flash_attention_grad(do, q, k, v, o, lse, cu_seqlens_q, cu_seqlens_kv, prefix_len)
     scale = checks.check_scale(q.shape[2] ** -0.5 if scale is None else scale)
     dq, dk, dv = (np.empty_like(x, order="C") for x in (q, k, v))
     do, q, k, v, o, lse = (np.ascontiguousarray(x) for x in (do, q, k, v, o, lse))
@@ -88,39 +81,3 @@ def flash_attention_grad(
         checks.check_bool("causal", causal), checks.check_window(window),
     )  # fmt: skip
     return dq, dk, dv
-
-
-def _check_operands(
-    do: npt.NDArray[Any],
-    q: npt.NDArray[Any],
-    k: npt.NDArray[Any],
-    v: npt.NDArray[Any],
-    o: npt.NDArray[Any],
-    lse: npt.NDArray[np.float32],
-) -> None:
-    """Require one dtype, and shapes that follow from those of q and k."""
-    checks.check_array("q", q, "(T, N, D)")
-    checks.check_array("k", k, "(Tk, G, D)")
-    checks.check_array("lse", lse, "(T, N)")
-    checks.check_float("q", q)
-    for name, x in (("do", do), ("k", k), ("v", v), ("o", o)):
-        checks.check_array(name, x, "(T, N, D)" if name in {"do", "o"} else "(Tk, G, D)")
-        if x.dtype != q.dtype:
-            msg = f"{name} is {x.dtype} and q {q.dtype}; they must agree, so convert one"
-            raise TypeError(msg)
-    checks.check_heads(q.shape[1], k.shape[1])
-    checks.check_head_dim(q.shape[2])
-    checks.check_shape("k", k, (*k.shape[:2], q.shape[2]), "with the head_dim of q")
-    checks.check_shape("v", v, k.shape, "the shape of k")
-    checks.check_shape("do", do, q.shape, "the shape of q")
-    checks.check_shape("o", o, q.shape, "the shape of q")
-    checks.check_shape("lse", lse, q.shape[:2], "a row of q each")
-    if lse.dtype != np.float32:
-        msg = f"lse has dtype {lse.dtype}; expected float32, as the forward pass returns it"
-        raise TypeError(msg)
-    if max(q.shape[0], k.shape[0]) > checks.MAX_LENGTH:
-        msg = (
-            f"q has {q.shape[0]} tokens and k {k.shape[0]}; at most {checks.MAX_LENGTH}: "
-            "split the batch"
-        )
-        raise ValueError(msg)

@@ -62,30 +62,11 @@ def rope_append(
     ----------
     Su et al. 2021, "RoFormer", eq. 34; ChatGLM2-6B ``apply_rotary_pos_emb``.
     """
-    num_heads = checks.check_int("num_heads", num_heads)
-    num_kv_heads = checks.check_int("num_kv_heads", num_kv_heads)
-    rotary_dim = checks.check_int("rotary_dim", rotary_dim)
-    checks.check_array("qkv", qkv, "(T, (N + 2G) D)")
-    checks.check_array("k_cache", k_cache, "(num_pages, G, page_size, D)")
-    num_pages, _, page_size, head_dim = k_cache.shape
-    checks.check_cache(k_cache, v_cache, head_dim)
-    checks.check_written_in_place(k_cache, v_cache)
-    checks.check_float_pair("qkv", qkv, k_cache)
-    why = "num_kv_heads"
-    checks.check_shape("k_cache", k_cache, (num_pages, num_kv_heads, page_size, head_dim), why)
-    checks.check_heads(num_heads, num_kv_heads)
-    width = (num_heads + 2 * num_kv_heads) * head_dim
-    checks.check_shape("qkv", qkv, (qkv.shape[0], width), "(num_heads + 2 num_kv_heads) * head_dim")
-    checks.check_rotary(cos, sin, rotary_dim, head_dim)
-    checks.check_cu_seqlens("cu_seqlens_q", cu_seqlens_q, qkv.shape[0])
-    batch = cu_seqlens_q.size - 1
-    checks.check_pages(
-        block_table, seq_len_kv, batch=batch, num_pages=num_pages, page_size=page_size
-    )
-    max_position = cos.shape[0] if rotary_dim else np.iinfo(np.int32).max
-    checks.check_rope_lengths(cu_seqlens_q, seq_len_kv, max_position)
-    checks.check_disjoint(block_table, seq_len_kv, cu_seqlens_q, page_size)
-    q = np.empty((qkv.shape[0], num_heads, head_dim), qkv.dtype)
+    checks.check_rope_append(
+        qkv, cos, sin, k_cache, v_cache, block_table, cu_seqlens_q, seq_len_kv,
+        num_heads=num_heads, num_kv_heads=num_kv_heads, rotary_dim=rotary_dim,
+    )  # fmt: skip
+    q = np.empty((qkv.shape[0], num_heads, k_cache.shape[3]), qkv.dtype)
     native.rope_append(
         np.ascontiguousarray(qkv), np.ascontiguousarray(cos), np.ascontiguousarray(sin), k_cache, v_cache, block_table,
         cu_seqlens_q, seq_len_kv, q, rotary_dim,

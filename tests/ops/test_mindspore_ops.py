@@ -106,22 +106,6 @@ class AppendThenAttend(nn.Cell):
         )
 
 
-@pytest.fixture
-def compilations(monkeypatch):
-    """Return a list that grows by the cell's name at every compilation of a graph."""
-    compiled = []
-    real = nn.Cell.compile
-
-    def counting(cell, *args, **kwargs):
-        before = set(cell.compile_cache)
-        result = real(cell, *args, **kwargs)
-        compiled.extend([type(cell).__name__] * len(set(cell.compile_cache) - before))
-        return result
-
-    monkeypatch.setattr(nn.Cell, "compile", counting)
-    return compiled
-
-
 def test_any_number_of_tokens_compiles_once(rng, compilations):
     """Prefill, decodes and another batch size on one graph, each equal to numpy."""
     cell = AppendThenAttend()

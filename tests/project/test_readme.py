@@ -74,6 +74,20 @@ def test_readme_example_prints_what_it_shows(code, output, tmp_path, request):
     assert result.stdout == output
 
 
+@pytest.mark.mindspore
+def test_mindspore_page_prints_what_it_shows(tmp_path):
+    """Its Python blocks are one program; a graph is compiled from a file alone."""
+    pytest.importorskip("mindspore", reason="needs MindSpore")
+    page = blocks(ROOT / "docs/mindspore.md")
+    program = tmp_path / "program.py"
+    program.write_text("".join(text for language, text in page if language == "python"))
+    result = subprocess.run(
+        [sys.executable, program], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "".join(text for language, text in page if language == "text")
+
+
 def test_readme_headline_lines_each_work_alone():
     headlines = [line for line in shell_lines() if line.startswith("python3 -m venv")]
     assert len(headlines) == 2
