@@ -16,7 +16,9 @@
 #if defined(__SANITIZE_THREAD__)
 // ThreadSanitizer ends a forked child that starts threads, as AForkedChildStartsItsOwn does, unless
 // it is told not to.
-extern "C" const char* __tsan_default_options() { return "die_after_fork=0"; }
+extern "C" __attribute__((visibility("default"))) const char* __tsan_default_options() {
+    return "die_after_fork=0";
+}
 #endif
 
 namespace {
