@@ -7,9 +7,10 @@ ChatGLM2's shape: 32 query heads on 2 KV heads of 128 dims, pages of 128 tokens,
 Every shape is checked against the reference before it is timed. These are timings of the CPU twin:
 they say nothing about an NPU.
 
-Where torch is installed its fused attention is the peer, in its quickest dtype; in decoding also with
-the heads of a group packed as rows by hand. Otherwise it is dense numpy. Blocks of calls of ours and
-of the peers take turns.
+Where torch is installed its fused attention is the peer, in its quickest dtype; in decoding with the
+heads of a group packed as rows by hand, and as torch offers groups. Beside it, up to 4096 tokens, torch
+and MindSpore with the scores in memory (these in float32). Without torch: dense numpy. Blocks of calls
+of ours and of the peers take turns.
 GFLOP/s count the visible half only, 4 * D operations a query head and visible key; the share of peak is
 of float32 multiply-adds in registers, measured in the same run; MB are what any implementation has to
 move: q, k, v and o once.
@@ -67,7 +68,14 @@ def check(problem: RaggedProblem, attend: Callable[[np.ndarray[Any, Any]], Any])
 
 
 def run_case(
-    phase: str, len_q: int, len_kv: int, dtypes: tuple[str, str], runs: int, peak_gflops: float
+    phase: str,
+    len_q: int,
+    len_kv: int,
+    dtypes: tuple[str, str],
+    *,
+    runs: int,
+    peak_gflops: float,
+    longest_naive: int,
 ) -> tuple[list[str], dict[str, Any]]:
     """Check and time one shape."""
     problem = random_ragged(
@@ -91,13 +99,14 @@ def run_case(
     )
     pages = (k_cache, v_cache, table, problem.cu_seqlens_q, problem.seq_len_kv)
     check(problem, lambda q: glm2_ops.flash_attention(q, *pages))
-    peers = attention_peers(
-        problem.q, problem.k, problem.v, threads=glm2_ops.build_info()["threads"]
-    )
+    threads = glm2_ops.build_info()["threads"]
+    naive = dtypes == DTYPES[-1] and len_kv <= longest_naive
+    peers = attention_peers(problem.q, problem.k, problem.v, threads=threads, naive=naive)
     calls = [lambda: glm2_ops.flash_attention(problem.q, *pages), *(peer.call for peer in peers)]
     ours, *theirs = measure_in_turns(calls, runs=runs)
     times = {peer.name: timing.median_s for peer, timing in zip(peers, theirs, strict=True)}
-    best = min((name for name in times if "enable_gqa" not in name), key=times.__getitem__)
+    fused = [name for name in times if "softmax" not in name and "enable_gqa" not in name]
+    best = min(fused, key=times.__getitem__)
 
     visible = len_q * (len_kv - len_q) + len_q * (len_q + 1) // 2  # query, key pairs of one head
     gflops = 4 * HEAD_DIM * NUM_HEADS * visible / ours.median_s / 1e9
@@ -147,12 +156,28 @@ def main() -> None:
     shapes = [("prefill", n, n, _runs(n, quick)) for n in prefills]
     shapes += [("decode", 1, n, 20 if quick else 50) for n in contexts]
     results = [
-        run_case(phase, len_q, len_kv, pair, runs, peaks["fma_gflops"])
+        run_case(
+            phase,
+            len_q,
+            len_kv,
+            pair,
+            runs=runs,
+            peak_gflops=peaks["fma_gflops"],
+            longest_naive=512 if quick else 4096,
+        )
         for phase, len_q, len_kv, runs in shapes
         for pair in (dtypes if len_q <= 2048 else (DTYPES[0], DTYPES[2]))
     ]
     header = ["phase", "q/cache", "length", "ms", "quartiles", "GFLOP/s", "of peak", "MB", "GB/s"]
     print_table([*header, "peer ms", "ratio", "best peer"], [row for row, _ in results])
+    print("\nAll peers, ms, and how many times longer than ours they take:")
+    for _, case in results:
+        for name, ms in case["peers"].items():
+            length = case.get("seq_len", case.get("context"))
+            print(
+                f"{case['phase']:>7} {case['dtype']:>15} {length:>6}  {ms:10.3f}  "
+                f"{ms / case['ours']:7.2f}  {name}"
+            )
     print_cases([case for _, case in results], peaks=peaks)
 
 

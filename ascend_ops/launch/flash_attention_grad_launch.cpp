@@ -22,8 +22,11 @@ Status FlashAttentionGrad(const FlashAttentionGradArgs& args) {
     const uint64_t key = FlashAttentionGradTilingKey(args.type);
 
     const Workspace workspace(tiling.workspaceBytes * tiling.numCores);
-    const ascend_twin::LaunchConfig config = {
-        "flash_attention_grad", ascend_twin::KernelType::kMixAic1Aiv2, tiling.numCores, key};
+    const ascend_twin::LaunchConfig config = {"flash_attention_grad",
+                                              ascend_twin::KernelType::kMixAic1Aiv2,
+                                              tiling.numCores,
+                                              key,
+                                              {args.dO, args.q, args.k, args.v}};
     const std::string hang = ascend_twin::Launch(config, [&] {
         glm2_flash_attention_grad(Gm(args.dO), Gm(args.q), Gm(args.k), Gm(args.v), Gm(args.o),
                                   Gm(args.lse), Gm(args.cuSeqlensQ), Gm(args.cuSeqlensKv),

@@ -26,8 +26,11 @@ Status FlashAttention(const FlashAttentionArgs& args) {
     if (args.numTokens == 0) return Status::Ok();
 
     const Workspace workspace(tiling.workspaceTotal);
-    const ascend_twin::LaunchConfig config = {
-        "flash_attention", ascend_twin::KernelType::kMixAic1Aiv2, tiling.numCores, key};
+    const ascend_twin::LaunchConfig config = {"flash_attention",
+                                              ascend_twin::KernelType::kMixAic1Aiv2,
+                                              tiling.numCores,
+                                              key,
+                                              {args.q, args.kCache, args.vCache}};
     const std::string hang = ascend_twin::Launch(config, [&] {
         glm2_flash_attention(Gm(args.q), Gm(args.kCache), Gm(args.vCache), Gm(args.blockTable),
                              Gm(args.cuSeqlensQ), Gm(args.seqLenKv), Gm(args.prefixLen), Gm(args.o),

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <thread>
 
+#include "ascend_twin/l1_views.h"
 #include "logical_core.h"
 #include "thread_pool.h"
 
@@ -33,7 +34,9 @@ bool Begin(Job& job, uint32_t block, size_t index) {
     for (uint32_t role = 0; role < kRoles; ++role) {
         core->fibers[role].Reset(&RunRole, &job);
         core->waitsFor[role] = kNotWaiting;
+        core->memory.toUb[role] = PendingCopy();
     }
+    ForgetL1Views(&core->memory);
     std::memset(core->toAiv, 0, sizeof(core->toAiv));
     std::memset(core->toAic, 0, sizeof(core->toAic));
     core->restsIn = kNoRound;
@@ -149,6 +152,7 @@ void RunBlock(void* argument, uint32_t block) {
     context.numBlocks = job.config->numBlocks;
     context.kernelType = job.config->kernelType;
     context.tilingKey = job.config->tilingKey;
+    context.inputs = job.config->inputs;
     if (job.config->kernelType == KernelType::kAivOnly) {
         RunVectorBlock(job, block);
     } else {

@@ -14,6 +14,8 @@ struct LaunchConfig {
     KernelType kernelType;
     uint32_t numBlocks;
     uint64_t tilingKey;
+    // Starts of GM buffers that nobody writes while the kernel runs: copies of them may be views.
+    const void* inputs[kMaxInputs] = {};
 };
 
 // Calls kernel(arguments) once for each role of each block. Returns an empty string, or what

@@ -19,6 +19,7 @@ constexpr uint32_t kMaxRows = kLanes == 16 ? 8 : (kLanes == 8 ? 6 : 4);
 constexpr uint32_t kMaxFractals = kLanes == 16 ? 2 : 1;
 constexpr uint32_t kBlockK = RightOperand::kBlockK;
 constexpr uint32_t kFewRows = 16;
+constexpr uint32_t kRowBytes = 32;  // of a fractal
 
 // A piece of the left operand along k: fractals that follow one another, rows with k inside, and
 // `rowStep` floats from 16 rows to the next 16.
@@ -132,21 +133,59 @@ void ForPasses(uint32_t rows, const Body& body) {
 uint32_t Fractals(uint32_t size, uint32_t side) { return (size + side - 1) / side; }
 
 // to[c][r] = from[r][c], 16 rows of 8 or 16 floats.
-void TurnFractal(float* to, const float* from, uint32_t cols) {
+void TurnFractal(float* to, const float* from, uint32_t pitch, uint32_t cols) {
     for (uint32_t c = 0; c < cols; c += 8) {
-        Transpose8(to + c * kCols, kCols, from + c, cols);
-        Transpose8(to + c * kCols + 8, kCols, from + 8 * cols + c, cols);
+        Transpose8(to + c * kCols, kCols, from + c, pitch);
+        Transpose8(to + c * kCols + 8, kCols, from + 8 * pitch + c, pitch);
     }
+}
+
+// 16 rows of 16 elements of 16 bits, as floats.
+template <typename T>
+void WidenRows(float* to, const void* from, uint32_t pitch) {
+    const T* row = static_cast<const T*>(from);
+    for (uint32_t r = 0; r < kCols; ++r) {
+        ToFloats(to + r * kCols, row + r * (pitch / sizeof(T)), kCols);
+    }
+}
+
+bool LiesByRows(FractalForm form) {
+    return form == FractalForm::kHalfRowsN || form == FractalForm::kBfloat16RowsN ||
+           form == FractalForm::kFloatRowsN;
+}
+
+// While columns `col` and on of a view are read, `step` fractals wide, asks the memory for the next
+// ones. `at` is a fractal of theirs, `k1` its number along k.
+void PrefetchNext(const RightOperand& right, uint32_t at, uint32_t k1, uint32_t col, uint32_t step,
+                  uint32_t colFractals) {
+    const uint32_t pitch = right.pitch[at];
+    if (pitch <= kRowBytes) return;
+    const FractalForm form = right.form[at];
+    uint32_t ahead = step, rows = kCols, pair = 0;
+    if (LiesByRows(form)) {
+        pair = k1;  // two fractals side by side share their lines
+    } else if (form == FractalForm::kFloatRowsK) {
+        rows = 8;
+    } else {
+        pair = col;
+        ahead = 2;
+    }
+    if (pair % 2 != 0 || col + ahead >= colFractals) return;
+    const uint8_t* row = static_cast<const uint8_t*>(right.source[at + ahead]);
+    for (uint32_t r = 0; r < rows; ++r, row += pitch) __builtin_prefetch(row, 0, 2);
 }
 
 // A fractal of L0B that lies by rows of n, as rows of n in float.
 void FractalByRows(float* rows, const RightOperand& right, uint32_t at) {
+    const void* source = right.source[at];
+    const uint32_t pitch = right.pitch[at];
     if (right.form[at] == FractalForm::kHalfRowsN) {
-        ToFloats(rows, static_cast<const half*>(right.source[at]), kCols * kCols);
+        WidenRows<half>(rows, source, pitch);
     } else if (right.form[at] == FractalForm::kBfloat16RowsN) {
-        ToFloats(rows, static_cast<const bfloat16_t*>(right.source[at]), kCols * kCols);
+        WidenRows<bfloat16_t>(rows, source, pitch);
     } else {
-        std::memcpy(rows, right.source[at], kCols * 8 * sizeof(float));
+        const uint8_t* row = static_cast<const uint8_t*>(source);
+        for (uint32_t n = 0; n < kCols; ++n) std::memcpy(rows + n * 8, row + n * pitch, kRowBytes);
     }
 }
 
@@ -162,8 +201,10 @@ void GatherBlock(TileOperands* t, float* panel, const PendingProduct& p, RightOp
         const uint32_t deep = Fractals(depth, p.fractalK);
         const uint32_t first = from.b + *done / p.fractalK * colFractals + col;
         for (uint32_t at = 0; at < deep * fractals; ++at, panel += fractal) {
-            FractalToPanelOfK(panel, right, first + at / fractals * colFractals + at % fractals,
-                              p.fractalK);
+            const uint32_t k1 = at / fractals, at1 = col + at % fractals;
+            const uint32_t source = first + k1 * colFractals + at % fractals;
+            PrefetchNext(right, source, k1, at1, fractals, colFractals);
+            FractalToPanelOfK(panel, right, source, p.fractalK);
         }
         t->left[t->pieces++] = {from.a + *done * kCols, Fractals(from.k, p.fractalK) * fractal,
                                 depth};
@@ -215,27 +256,34 @@ void ColumnsLead(const ProductTarget& target, const PendingProduct& p, uint32_t 
     float* rows = right.columns;
     alignas(64) float square[kCols * kCols];
     alignas(64) float result[kCols * kCols];
-    const ProductPart& part = p.parts[0];
-    const uint32_t colFractals = Fractals(p.n, kCols), depth = Fractals(part.k, p.fractalK);
-    const uint32_t fractal = kCols * p.fractalK;
-    for (uint32_t k1 = 0; k1 < depth; ++k1) {
-        TurnFractal(turned + k1 * fractal, part.a + k1 * fractal, p.fractalK);
+    const uint32_t colFractals = Fractals(p.n, kCols), fractal = kCols * p.fractalK;
+    uint32_t slices[kBlockK / 8];  // of the depth: first fractal in L0B
+    uint32_t depth = 0, k = 0;
+    for (uint32_t i = 0; i < p.numParts; k += p.parts[i++].k) {
+        const ProductPart& part = p.parts[i];
+        for (uint32_t k1 = 0; k1 < Fractals(part.k, p.fractalK); ++k1, ++depth) {
+            TurnFractal(turned + depth * fractal, part.a + k1 * fractal, p.fractalK, p.fractalK);
+            slices[depth] = part.b + k1 * colFractals;
+        }
     }
     TileOperands t;
-    t.left[0] = {rows, 0, part.k};
+    t.left[0] = {rows, 0, k};
     t.pieces = 1;
     t.right = turned;
     t.rightStep = fractal;
     t.fractalK = p.fractalK;
     for (uint32_t col = 0; col < colFractals; ++col) {
         for (uint32_t k1 = 0; k1 < depth; ++k1) {
-            FractalByRows(rows + k1 * fractal, right, part.b + k1 * colFractals + col);
+            FractalByRows(rows + k1 * fractal, right, slices[k1] + col);
         }
         ForPasses(kCols, [&](uint32_t done, uint32_t live) {
+            for (uint32_t k1 = done * depth / kCols; k1 < (done + live) * depth / kCols; ++k1) {
+                PrefetchNext(right, slices[k1] + col, k1, col, 1, colFractals);
+            }
             const ProductTarget c = {square + done * kCols, kCols, 0, 0};
             TileOfRows<1>(live, c, t, 0, done, false);
         });
-        TurnFractal(result, square, kCols);
+        TurnFractal(result, square, kCols, kCols);
         for (uint32_t row = 0; row < m; ++row) {
             float* to = target.data + static_cast<uint64_t>(row) * target.rowPitch +
                         static_cast<uint64_t>(col) * target.colFractalStep;
@@ -246,47 +294,52 @@ void ColumnsLead(const ProductTarget& target, const PendingProduct& p, uint32_t 
     }
 }
 
-bool LiesByRows(const PendingProduct& p, const RightOperand& right) {
-    const ProductPart& part = p.parts[0];
-    const uint32_t count = Fractals(part.k, p.fractalK) * Fractals(p.n, kCols);
-    return std::all_of(right.form + part.b, right.form + part.b + count, [](FractalForm form) {
-        return form == FractalForm::kHalfRowsN || form == FractalForm::kBfloat16RowsN ||
-               form == FractalForm::kFloatRowsN;
-    });
+// Whether ColumnsLead can serve a product: few rows, parts that end where fractals do, B by rows.
+bool ColumnsMayLead(const PendingProduct& p, const RightOperand& right) {
+    uint32_t k = 0;
+    for (uint32_t i = 0; i < p.numParts; k += p.parts[i++].k) {
+        const ProductPart& part = p.parts[i];
+        const FractalForm* form = right.form + part.b;
+        const uint32_t count = Fractals(part.k, p.fractalK) * Fractals(p.n, kCols);
+        if (k % p.fractalK != 0 || !std::all_of(form, form + count, LiesByRows)) return false;
+    }
+    return p.m <= kFewRows && k <= kBlockK;
 }
 
 }  // namespace
 
 void FractalToPanelOfK(float* panel, const RightOperand& right, uint32_t at, uint32_t fractalK) {
     const void* source = right.source[at];
+    const uint32_t pitch = right.pitch[at];
     alignas(64) uint16_t turned[kCols * kCols];
     switch (right.form[at]) {
         case FractalForm::kPanel:
             std::memcpy(panel, source, kCols * fractalK * sizeof(float));
             break;
         case FractalForm::kHalfRowsK:
-            ToFloats(panel, static_cast<const half*>(source), kCols * kCols);
+            WidenRows<half>(panel, source, pitch);
             break;
         case FractalForm::kBfloat16RowsK:
-            ToFloats(panel, static_cast<const bfloat16_t*>(source), kCols * kCols);
+            WidenRows<bfloat16_t>(panel, source, pitch);
             break;
         case FractalForm::kHalfRowsN:
-            Transpose16(turned, static_cast<const uint16_t*>(source));
+            Transpose16(turned, static_cast<const uint16_t*>(source), pitch / 2);
             HalfToFloat(panel, turned, kCols * kCols);
             break;
         case FractalForm::kBfloat16RowsN:
-            Transpose16(turned, static_cast<const uint16_t*>(source));
+            Transpose16(turned, static_cast<const uint16_t*>(source), pitch / 2);
             Bfloat16ToFloat(panel, turned, kCols * kCols);
             break;
         case FractalForm::kFloatRowsN:
-            TurnFractal(panel, static_cast<const float*>(source), fractalK);
+            TurnFractal(panel, static_cast<const float*>(source), pitch / 4, fractalK);
             break;
         default: {
-            const bool lower = right.form[at] == FractalForm::kFloatLower;
-            const float* square = static_cast<const float*>(source) + (lower ? 64 : 0);
-            for (uint32_t k = 0; k < 8; ++k) {
-                std::memcpy(panel + k * kCols, square + k * 8, 8 * sizeof(float));
-                std::memcpy(panel + k * kCols + 8, square + 128 + k * 8, 8 * sizeof(float));
+            // In L1 the right half of a row lies in the square's second fractal.
+            const auto* left = static_cast<const uint8_t*>(source);
+            const uint8_t* rest = left + (pitch == kRowBytes ? kFractalBytes : kRowBytes);
+            for (uint32_t k = 0; k < 8; ++k, panel += kCols, left += pitch, rest += pitch) {
+                std::memcpy(panel, left, kRowBytes);
+                std::memcpy(panel + 8, rest, kRowBytes);
             }
         }
     }
@@ -294,8 +347,7 @@ void FractalToPanelOfK(float* panel, const RightOperand& right, uint32_t at, uin
 
 void MatMul(const ProductTarget& target, const PendingProduct& product, uint32_t m,
             RightOperand& right) {
-    if (product.numParts == 1 && product.m <= kFewRows && product.parts[0].k <= kBlockK &&
-        LiesByRows(product, right)) {
+    if (ColumnsMayLead(product, right)) {
         ColumnsLead(target, product, m, right);
     } else {
         RowsLead(target, product, m, right);

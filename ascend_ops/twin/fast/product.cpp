@@ -119,8 +119,7 @@ void BeforeL1Write(const void* begin, const void* end) {
         const uint32_t fractalK = right.form[at] < FractalForm::kFloatRowsN ? 16 : 8;
         float* panel = right.panels + at * kCols * fractalK;
         FractalToPanelOfK(panel, right, at, fractalK);
-        right.source[at] = panel;
-        right.form[at] = FractalForm::kPanel;
+        right.Place(at, {reinterpret_cast<const uint8_t*>(panel), 0}, FractalForm::kPanel);
     }
 }
 

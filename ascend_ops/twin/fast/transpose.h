@@ -10,12 +10,12 @@
 
 namespace ascend_twin {
 
-// to[c][r] = from[r][c], 16 x 16 elements of 16 bits that follow one another.
-inline void Transpose16(uint16_t* to, const uint16_t* from) {
+// to[c][r] = from[r][c], 16 x 16 elements of 16 bits; a row of `from` every `pitch` elements.
+inline void Transpose16(uint16_t* to, const uint16_t* from, uint32_t pitch) {
 #if defined(__AVX2__)
     __m256i rows[16], turned[16];
     for (uint32_t i = 0; i < 16; ++i) {
-        rows[i] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + 16 * i));
+        rows[i] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + pitch * i));
     }
     // Interleaving row i with row i + 8, four times over, turns each 128-bit half by itself.
     for (uint32_t round = 0; round < 2; ++round) {
@@ -37,7 +37,7 @@ inline void Transpose16(uint16_t* to, const uint16_t* from) {
     }
 #else
     for (uint32_t c = 0; c < 16; ++c) {
-        for (uint32_t r = 0; r < 16; ++r) to[c * 16 + r] = from[r * 16 + c];
+        for (uint32_t r = 0; r < 16; ++r) to[c * 16 + r] = from[r * pitch + c];
     }
 #endif
 }

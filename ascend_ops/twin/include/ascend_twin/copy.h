@@ -13,10 +13,6 @@
 
 namespace ascend_twin {
 
-constexpr uint32_t kBlockBytes = 32;
-constexpr uint32_t kFractalBytes = 512;
-constexpr uint32_t kFractalRows = 16;
-
 // Elements of one fractal row: 16 for half, 8 for float.
 template <typename T>
 constexpr uint32_t kFractalCols = kBlockBytes / sizeof(T);
@@ -47,14 +43,17 @@ inline void RowsToFractals(uint8_t* to, uint64_t blockStep, uint64_t rowStep, co
     }
 }
 
-// One 512-byte fractal of T, rows as stored, to a float panel of the same shape.
+// One fractal of T to a float panel of the same shape.
 template <typename T>
-inline void FractalToPanel(float* panel, const T* fractal) {
-    if constexpr (sizeof(T) == 2) {
-        ToFloats(panel, fractal, kFractalRows * kFractalCols<T>);
-    } else {
-        static_assert(std::is_same_v<T, float>, "LoadData serves half, bfloat16_t and float");
-        std::memcpy(panel, fractal, kFractalBytes);
+inline void FractalToPanel(float* panel, const FractalView& fractal) {
+    for (uint32_t row = 0; row < kFractalRows; ++row, panel += kFractalCols<T>) {
+        const T* from = reinterpret_cast<const T*>(fractal.rows + uint64_t{row} * fractal.pitch);
+        if constexpr (sizeof(T) == 2) {
+            ToFloats(panel, from, kFractalCols<T>);
+        } else {
+            static_assert(std::is_same_v<T, float>, "LoadData serves half, bfloat16_t and float");
+            std::memcpy(panel, from, kBlockBytes);
+        }
     }
 }
 
@@ -72,14 +71,58 @@ constexpr FractalForm FormOf(bool transposed) {
 
 // panel[c][r] = fractal[r][c].
 template <typename T>
-inline void FractalToPanelTransposed(float* panel, const T* fractal) {
+inline void FractalToPanelTransposed(float* panel, const FractalView& fractal) {
     constexpr uint32_t cols = kFractalCols<T>;
     alignas(64) float rows[kFractalRows * cols];
-    FractalToPanel(rows, fractal);
+    FractalToPanel<T>(rows, fractal);
     for (uint32_t c = 0; c < cols; ++c) {
         for (uint32_t r = 0; r < kFractalRows; ++r)
             panel[c * kFractalRows + r] = rows[r * cols + c];
     }
+}
+
+// Serves a copy of an input's whole fractals by views of them; false where it cannot.
+template <typename T>
+inline bool ViewMatrices(const AscendC::LocalTensor<T>& dst, const AscendC::GlobalTensor<T>& src,
+                         const AscendC::Nd2NzParams& params) {
+    constexpr uint32_t cols = kFractalCols<T>, elems = kFractalBytes / sizeof(T);
+    const uint32_t pitch = params.srcDValue * static_cast<uint32_t>(sizeof(T));
+    CoreMemory* memory = CurrentContext().memory;
+    const uint64_t begin = L1Offset(memory, dst.FirstFractal());
+    const bool whole = params.dValue % cols == 0 && params.nValue % kFractalRows == 0 &&
+                       params.dstNzNStride == 1 && params.dstNzC0Stride % kFractalRows == 0 &&
+                       params.dstNzMatrixStride % elems == 0 && begin % kFractalBytes == 0;
+    if (!src.IsInput() || !whole || pitch > kMaxViewPitch) return false;
+    for (uint32_t nd = 0; nd < params.ndNum; ++nd) {
+        const auto* matrix = reinterpret_cast<const uint8_t*>(
+            src.GetPhyAddr() + static_cast<uint64_t>(nd) * params.srcNdMatrixStride);
+        const uint64_t to = begin + nd * params.dstNzMatrixStride * sizeof(T);
+        for (uint32_t block = 0; block < params.dValue / cols; ++block) {
+            const uint64_t column = to + block * params.dstNzC0Stride * uint64_t{kBlockBytes};
+            for (uint32_t row = 0; row < params.nValue; row += kFractalRows) {
+                ViewFractal(memory, column + row * kBlockBytes,
+                            {matrix + uint64_t{row} * pitch + block * kBlockBytes, pitch});
+            }
+            // The first line of each row; who reads it asks for the next ones.
+            for (uint32_t row = 0; block == 0 && row < params.nValue; ++row) {
+                __builtin_prefetch(matrix + uint64_t{row} * pitch, 0, 2);
+            }
+        }
+    }
+    return true;
+}
+
+// The two fractals of a square, left and right half of 16 rows of floats: a view of both where
+// their halves lie side by side, else as they lie in L1.
+inline FractalView LocateSquare(CoreMemory* memory, const float* square) {
+    const FractalView left = Locate(memory, square);
+    const FractalView right = Locate(memory, square + kFractalBytes / sizeof(float));
+    if (left.pitch > kBlockBytes && left.pitch == right.pitch &&
+        right.rows == left.rows + kBlockBytes) {
+        return left;
+    }
+    SettleL1(memory, square, 2 * kFractalBytes);
+    return {reinterpret_cast<const uint8_t*>(square), kBlockBytes};
 }
 
 }  // namespace ascend_twin
@@ -88,12 +131,13 @@ namespace AscendC {
 
 template <typename T>
 inline void DataCopy(const LocalTensor<T>& dst, const GlobalTensor<T>& src, uint32_t count) {
-    std::memcpy(dst.Data(), src.GetPhyAddr(), count * sizeof(T));
+    dst.CopyIn(src.GetPhyAddr(), count);
 }
 
 template <typename T>
 inline void DataCopy(const GlobalTensor<T>& dst, const LocalTensor<T>& src, uint32_t count) {
-    std::memcpy(dst.GetPhyAddr(), src.Data(), count * sizeof(T));
+    ascend_twin::BeforeGmWrite(dst.GetPhyAddr(), count * sizeof(T));
+    std::memcpy(dst.GetPhyAddr(), src.Source(count), count * sizeof(T));
 }
 
 // dstStride is 32-byte units on UB, srcStride bytes on GM; each block is padded to 32 bytes on UB.
@@ -126,6 +170,8 @@ inline void DataCopyPad(const GlobalTensor<T>& dst, const LocalTensor<T>& src,
                            ascend_twin::kBlockBytes * ascend_twin::kBlockBytes;
     auto* to = reinterpret_cast<uint8_t*>(dst.GetPhyAddr());
     const auto* from = reinterpret_cast<const uint8_t*>(src.Data());
+    ascend_twin::BeforeGmWrite(
+        to, params.blockCount * (static_cast<uint64_t>(params.blockLen) + params.dstStride));
     for (uint32_t block = 0; block < params.blockCount; ++block) {
         std::memcpy(to, from, params.blockLen);
         to += params.blockLen + params.dstStride;
@@ -142,12 +188,15 @@ inline void DataCopy(const LocalTensor<T>& dst, const GlobalTensor<T>& src,
     const uint32_t tail = params.dValue % cols;
     const uint32_t step = params.dstNzC0Stride * cols;
     const uint32_t rowStep = params.dstNzNStride * cols;
-    const uint32_t lastBlock = (params.dValue + cols - 1) / cols - 1;
+    if (ascend_twin::ViewMatrices(dst, src, params)) return;
+    const uint32_t blocks = (params.dValue + cols - 1) / cols;
     const uint32_t written = (params.ndNum - 1) * params.dstNzMatrixStride +
-                             (params.nValue - 1) * rowStep + lastBlock * step + cols;
-    ascend_twin::BeforeL1Write(dst.Data(), dst.Data() + written);
+                             (params.nValue - 1) * rowStep + (blocks - 1) * step + cols;
+    T* const l1 = dst.FirstFractal();
+    ascend_twin::BeforeL1Write(l1, l1 + written);
+    ascend_twin::SettleL1(ascend_twin::CurrentContext().memory, l1, written * sizeof(T));
     for (uint32_t nd = 0; nd < params.ndNum; ++nd) {
-        T* matrix = dst.Data() + nd * params.dstNzMatrixStride;
+        T* matrix = l1 + nd * params.dstNzMatrixStride;
         const T* source = src.GetPhyAddr() + static_cast<uint64_t>(nd) * params.srcNdMatrixStride;
         // A fractal at a time: the blocks of one row lie a power of two apart, and would share a
         // cache set.
@@ -181,25 +230,26 @@ inline void LoadData(const LocalTensor<T>& dst, const LocalTensor<T>& src,
     using ascend_twin::FractalForm;
     constexpr uint32_t elems = ascend_twin::kFractalBytes / sizeof(T);
     const uint32_t span = params.repeatTimes * (1 + params.dstGap);
-    const T* source = src.Data() + params.startIndex * elems;
+    ascend_twin::CoreMemory* memory = ascend_twin::CurrentContext().memory;
+    const T* source = src.FirstFractal() + params.startIndex * elems;
+    const auto fractal = [&](uint32_t repeat) {
+        return ascend_twin::Locate(memory, source + repeat * params.srcStride * elems);
+    };
     if (dst.GetPosition() == TPosition::B2) {
         const FractalForm form = ascend_twin::FormOf<T>(params.ifTranspose);
         const uint32_t at = ascend_twin::BeforeLoadB(dst.Panel(), elems, span);
-        ascend_twin::RightOperand& right = ascend_twin::CurrentContext().memory->l0b;
         for (uint32_t repeat = 0; repeat < params.repeatTimes; ++repeat) {
-            right.Place(at + repeat * (1 + params.dstGap),
-                        source + repeat * params.srcStride * elems, form);
+            memory->l0b.Place(at + repeat * (1 + params.dstGap), fractal(repeat), form);
         }
         return;
     }
     ascend_twin::BeforeLoadA(dst.Panel(), span * elems);
     for (uint32_t repeat = 0; repeat < params.repeatTimes; ++repeat) {
-        const T* fractal = source + repeat * params.srcStride * elems;
         float* panel = dst.Panel() + repeat * (1 + params.dstGap) * elems;
         if (params.ifTranspose) {
-            ascend_twin::FractalToPanelTransposed(panel, fractal);
+            ascend_twin::FractalToPanelTransposed<T>(panel, fractal(repeat));
         } else {
-            ascend_twin::FractalToPanel(panel, fractal);
+            ascend_twin::FractalToPanel<T>(panel, fractal(repeat));
         }
     }
 }
@@ -215,17 +265,21 @@ inline void LoadDataWithTranspose(const LocalTensor<T>& dst, const LocalTensor<T
     const uint32_t gap = 1 + params.dstFracGap;
     const uint32_t span = params.repeatTimes * (1 + params.dstGap) + gap;
     const bool toB = dst.GetPosition() == TPosition::B2;
-    ascend_twin::RightOperand& right = ascend_twin::CurrentContext().memory->l0b;
+    ascend_twin::CoreMemory* memory = ascend_twin::CurrentContext().memory;
     const uint32_t at = toB ? ascend_twin::BeforeLoadB(dst.Panel(), elems, span) : 0;
     if (!toB) ascend_twin::BeforeLoadA(dst.Panel(), span * elems);
     for (uint32_t repeat = 0; repeat < params.repeatTimes; ++repeat) {
-        const T* square = src.Data() + (params.startIndex + repeat * params.srcStride) * 2 * elems;
+        const T* square =
+            src.FirstFractal() + (params.startIndex + repeat * params.srcStride) * 2 * elems;
         const uint32_t to = repeat * (1 + params.dstGap);
         if (toB) {
-            right.Place(at + to, square, FractalForm::kFloatUpper);
-            right.Place(at + to + gap, square, FractalForm::kFloatLower);
+            const ascend_twin::FractalView upper = ascend_twin::LocateSquare(memory, square);
+            const ascend_twin::FractalView lower = {upper.rows + 8 * upper.pitch, upper.pitch};
+            memory->l0b.Place(at + to, upper, FractalForm::kFloatRowsK);
+            memory->l0b.Place(at + to + gap, lower, FractalForm::kFloatRowsK);
             continue;
         }
+        ascend_twin::SettleL1(memory, square, 2 * ascend_twin::kFractalBytes);
         for (uint32_t r = 0; r < 16; ++r) {
             float* panel = dst.Panel() + (r < 8 ? to : to + gap) * elems;
             for (uint32_t c = 0; c < 16; ++c) {

@@ -32,12 +32,21 @@ constexpr uint32_t kL0cBytes = 128 * 1024;
 constexpr uint32_t kAivPerCore = 2;
 constexpr uint32_t kNumFlags = 16;
 constexpr uint32_t kMovedOut = 8;
+constexpr uint32_t kFractalBytes = 512;
+constexpr uint32_t kMaxInputs = 4;
 
 enum class Role : uint8_t { kAic, kAiv0, kAiv1 };
 
 enum class KernelType : uint8_t { kMixAic1Aiv2, kAivOnly };
 
-// How a fractal of L0B is found: where it lies in L1 and how it has to be turned, or as a panel.
+// Where the 16 rows of a fractal lie, 32 bytes each: one after the other in L1, or a row pitch
+// apart in GM.
+struct FractalView {
+    const uint8_t* rows = nullptr;
+    uint32_t pitch = 0;  // bytes
+};
+
+// How a fractal of L0B has to be turned, unless it is a panel already.
 enum class FractalForm : uint8_t {
     kPanel,          // float, k rows of 16 n: in RightOperand::panels
     kHalfRowsN,      // half, 16 rows of n with 16 k inside
@@ -45,8 +54,7 @@ enum class FractalForm : uint8_t {
     kBfloat16RowsN,  // bfloat16_t, the same
     kBfloat16RowsK,
     kFloatRowsN,  // float, 16 rows of n with 8 k inside
-    kFloatUpper,  // float, k rows 0 to 7 of a square of two 16 x 8 fractals
-    kFloatLower   // float, its k rows 8 to 15
+    kFloatRowsK   // float, 8 rows of k with 16 n inside; in L1 as halves of two fractals
 };
 
 // What LoadData has put into L0B. It is turned into panels where it is multiplied, a few columns at
@@ -56,6 +64,7 @@ struct RightOperand {
     static constexpr uint32_t kBlockK = 256;  // depth that is multiplied at a time
 
     const void* source[kFractals];
+    uint32_t pitch[kFractals];  // bytes from one row to the next
     FractalForm form[kFractals];
     alignas(64) float panels[kL0bBytes / sizeof(half)];
     // What is being multiplied: up to kBlockK rows of 32 columns, and of 16 of a turned left
@@ -63,10 +72,33 @@ struct RightOperand {
     alignas(64) float columns[2 * kBlockK * 16];
     alignas(64) float turned[kBlockK * 16];
 
-    // A fractal is what lies at `from` in L1, as long as that is not overwritten.
-    void Place(uint32_t at, const void* from, FractalForm as) {
-        source[at] = from;
+    // A fractal is what lies at `from`, as long as that is not overwritten.
+    void Place(uint32_t at, const FractalView& from, FractalForm as) {
+        source[at] = from.rows;
+        pitch[at] = from.pitch;
         form[at] = as;
+    }
+};
+
+// A copy from GM to UB that nobody has looked at yet. The call that reads exactly it takes it from
+// GM, which saves the copy; whatever else touches that part of UB makes it happen first.
+struct PendingCopy {
+    uint8_t* to = nullptr;  // null: none
+    const uint8_t* from = nullptr;
+    uint64_t bytes = 0;
+
+    bool Overlaps(const void* begin, uint64_t size) const {
+        const auto* first = static_cast<const uint8_t*>(begin);
+        return to != nullptr && first < to + bytes && to < first + size;
+    }
+    void Make() {
+        if (to != nullptr) std::memcpy(to, from, bytes);
+        to = nullptr;
+    }
+    // Before a write to GM: what lies there now must not be lost.
+    void BeforeGmWrite(const void* begin, uint64_t size) {
+        const auto* first = static_cast<const uint8_t*>(begin);
+        if (to != nullptr && first < from + bytes && from < first + size) Make();
     }
 };
 
@@ -74,7 +106,10 @@ struct RightOperand {
 // the element type: element i of the hardware's buffer is float i.
 struct CoreMemory {
     alignas(64) uint8_t ub[kAivPerCore][kUbBytes];
+    PendingCopy toUb[1 + kAivPerCore];  // by role; an AIC has no UB and its own stays empty
     alignas(64) uint8_t l1[kL1Bytes];
+    FractalView l1Views[kL1Bytes / kFractalBytes];  // of fractals never copied; see l1_views.h
+    uint32_t numL1Views = 0;                        // past the last one in use
     alignas(64) float l0a[kL0aBytes / sizeof(half)];
     RightOperand l0b;
     alignas(64) uint8_t l0c[kL0cBytes];
@@ -92,6 +127,7 @@ struct Context {
     uint32_t numBlocks = 1;
     KernelType kernelType = KernelType::kAivOnly;
     uint64_t tilingKey = 0;
+    const void* const* inputs = nullptr;  // kMaxInputs of them; see LaunchConfig
 };
 
 Context& CurrentContext();

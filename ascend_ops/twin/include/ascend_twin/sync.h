@@ -7,6 +7,7 @@
 
 #include "ascend_twin/core.h"
 #include "ascend_twin/params.h"
+#include "ascend_twin/tensor.h"
 
 namespace ascend_twin {
 
@@ -32,6 +33,7 @@ inline void CrossCoreSetFlag(uint16_t flagId) {
     static_assert(modeId == 2, "the twin serves CrossCoreSetFlag in mode 2 (AIC and its two AIVs)");
     static_assert(pipe != PIPE_S && pipe != PIPE_ALL,
                   "CrossCoreSetFlag takes one pipe, not PIPE_S");
+    ascend_twin::ToUb()->Make();  // others may overwrite its source from now on
     ascend_twin::CrossCoreSet(flagId);
 }
 
@@ -44,6 +46,7 @@ inline void CrossCoreWaitFlag(uint16_t flagId) {
 template <bool isAIVOnly = true>
 inline void SyncAll() {
     static_assert(isAIVOnly, "the twin serves SyncAll among AIVs, without the AICs");
+    ascend_twin::ToUb()->Make();
     ascend_twin::SyncAllAivs();
 }
 

@@ -138,8 +138,9 @@ namespace AscendC {
     inline void Name(const LocalTensor<T>& dst, const LocalTensor<T>& src0,               \
                      const LocalTensor<T>& src1, const int32_t& count) {                  \
         static_assert(std::is_same_v<T, float>, "the twin's " #Name " serves float");     \
-        ascend_twin::BinaryCount(dst.Data(), src0.Data(), src1.Data(),                    \
-                                 static_cast<uint32_t>(count), ascend_twin::Op());        \
+        const uint32_t elems = static_cast<uint32_t>(count);                              \
+        const T *a = src0.Source(elems), *b = src1.Source(elems);                         \
+        ascend_twin::BinaryCount(dst.Target(elems), a, b, elems, ascend_twin::Op());      \
     }                                                                                     \
     template <typename T>                                                                 \
     inline void Name(const LocalTensor<T>& dst, const LocalTensor<T>& src0,               \
@@ -162,8 +163,8 @@ ASCEND_TWIN_BINARY(Min, MinOf)
     inline void Name(const LocalTensor<T>& dst, const LocalTensor<T>& src, const T& scalarValue, \
                      const int32_t& count) {                                                     \
         static_assert(std::is_same_v<T, float>, "the twin's " #Name " serves float");            \
-        T* to = dst.Data();                                                                      \
-        const T* from = src.Data();                                                              \
+        const T* from = src.Source(static_cast<uint32_t>(count));                                \
+        T* to = dst.Target(static_cast<uint32_t>(count));                                        \
         const T value = scalarValue;                                                             \
         const ascend_twin::Op op;                                                                \
         ASCEND_TWIN_IVDEP                                                                        \
@@ -178,29 +179,31 @@ ASCEND_TWIN_SCALAR(Mins, MinOf)
 template <typename T>
 inline void Exp(const LocalTensor<T>& dst, const LocalTensor<T>& src, const int32_t& count) {
     static_assert(std::is_same_v<T, float>, "the twin's Exp serves float");
-    T* to = dst.Data();
-    const T* from = src.Data();
+    const T* from = src.Source(static_cast<uint32_t>(count));
+    T* to = dst.Target(static_cast<uint32_t>(count));
     ascend_twin::ExpEach(to, from, static_cast<uint32_t>(count));
 }
 
 template <typename T>
 inline void Ln(const LocalTensor<T>& dst, const LocalTensor<T>& src, const int32_t& count) {
     static_assert(std::is_same_v<T, float>, "the twin's Ln serves float");
-    for (int32_t i = 0; i < count; ++i) dst.Data()[i] = std::log(src.Data()[i]);
+    const T* from = src.Source(static_cast<uint32_t>(count));
+    T* to = dst.Target(static_cast<uint32_t>(count));
+    for (int32_t i = 0; i < count; ++i) to[i] = std::log(from[i]);
 }
 
 template <typename T>
 inline void Sqrt(const LocalTensor<T>& dst, const LocalTensor<T>& src, const int32_t& count) {
     static_assert(std::is_same_v<T, float>, "the twin's Sqrt serves float");
-    T* to = dst.Data();
-    const T* from = src.Data();
+    const T* from = src.Source(static_cast<uint32_t>(count));
+    T* to = dst.Target(static_cast<uint32_t>(count));
     for (int32_t i = 0; i < count; ++i) to[i] = std::sqrt(from[i]);
 }
 
 template <typename T>
 inline void Duplicate(const LocalTensor<T>& dst, const T& scalarValue, const int32_t& count) {
     const T value = scalarValue;
-    std::fill_n(dst.Data(), count, value);
+    std::fill_n(dst.Target(static_cast<uint32_t>(count)), count, value);
 }
 
 // Bit form: bit i of mask (mask[0] first) selects element i of each repeat.
@@ -213,12 +216,13 @@ inline void Duplicate(const LocalTensor<T>& dst, const T& scalarValue, uint64_t 
     const T value = scalarValue;
     if (repeatElems == 64 && dstBlockStride == 1) {
         // Runs of selected elements, the same in each repeat.
+        T* to = dst.Data();
         for (uint64_t left = mask[0]; left != 0;) {
             const uint32_t from = static_cast<uint32_t>(__builtin_ctzll(left));
             const uint64_t past = ~(left >> from);
             const uint32_t run = past == 0 ? 64 : static_cast<uint32_t>(__builtin_ctzll(past));
             for (uint32_t repeat = 0; repeat < repeatTime; ++repeat) {
-                std::fill_n(dst.Data() + repeat * dstRepeatStride * elems + from, run, value);
+                std::fill_n(to + repeat * dstRepeatStride * elems + from, run, value);
             }
             left = from + run >= 64 ? 0 : left >> (from + run) << (from + run);
         }
@@ -239,11 +243,13 @@ template <typename T>
 inline void Brcb(const LocalTensor<T>& dst, const LocalTensor<T>& src, const uint8_t repeatTime,
                  const BrcbRepeatParams& repeatParams) {
     constexpr uint32_t elems = ascend_twin::kBlockElems<T>;
+    const T* from = src.Data();
+    T* to = dst.Data();
     for (uint32_t repeat = 0; repeat < repeatTime; ++repeat) {
         for (uint32_t i = 0; i < 8; ++i) {
-            T* block = dst.Data() +
-                       (repeat * repeatParams.dstRepStride + i * repeatParams.dstBlkStride) * elems;
-            const T value = src.Data()[repeat * 8 + i];
+            T* block =
+                to + (repeat * repeatParams.dstRepStride + i * repeatParams.dstBlkStride) * elems;
+            const T value = from[repeat * 8 + i];
             for (uint32_t j = 0; j < elems; ++j) block[j] = value;
         }
     }
@@ -253,7 +259,8 @@ template <typename T, typename U>
 inline void Cast(const LocalTensor<T>& dst, const LocalTensor<U>& src,
                  const RoundMode& /*roundMode: NONE to widen, RINT to narrow*/,
                  const uint32_t count) {
-    ascend_twin::CastCount(dst.Data(), src.Data(), count);
+    const U* from = src.Source(count);
+    ascend_twin::CastCount(dst.Target(count), from, count);
 }
 
 // dst[i] = src at byte srcBaseAddr + srcOffset[i].
@@ -262,9 +269,9 @@ inline void Gather(const LocalTensor<T>& dst, const LocalTensor<T>& src,
                    const LocalTensor<uint32_t>& srcOffset, const uint32_t srcBaseAddr,
                    const uint32_t count) {
     const auto* base = reinterpret_cast<const uint8_t*>(src.Data()) + srcBaseAddr;
-    for (uint32_t i = 0; i < count; ++i) {
-        std::memcpy(dst.Data() + i, base + srcOffset.Data()[i], sizeof(T));
-    }
+    const uint32_t* offsets = srcOffset.Data();
+    T* to = dst.Data();
+    for (uint32_t i = 0; i < count; ++i) std::memcpy(to + i, base + offsets[i], sizeof(T));
 }
 
 }  // namespace AscendC
