@@ -16,7 +16,7 @@ using ascend_ops::CoreLimits;
 using ascend_ops::DataType;
 using ascend_ops::TilingPlan;
 
-constexpr const char* kMemories[] = {"ub", "l1", "l0a", "l0b", "l0c"};
+constexpr const char* kMemories[] = {"ub", "ub_combine", "l1", "l0a", "l0b", "l0c"};
 
 enum class Cores { kMix, kVector };
 
@@ -55,6 +55,16 @@ py::dict MemoryOf(const TilingPlan& plan, const CoreLimits& limits) {
     return memory;
 }
 
+py::object SplitOf(const ascend_ops::PlannedSplit& split) {
+    if (split.sequences == 0) return py::none();
+    py::dict fields;
+    fields["keys_per_part"] = split.keysPerPart;
+    fields["sequences"] = split.sequences;
+    fields["parts"] = split.parts;
+    fields["workspace_bytes"] = split.workspaceBytes;
+    return fields;
+}
+
 template <typename Args>
 py::dict Planned(ascend_ops::Status (*make)(const Args&, const CoreLimits&, TilingPlan*),
                  const Args& args, const CoreLimits& limits) {
@@ -69,7 +79,8 @@ py::dict Planned(ascend_ops::Status (*make)(const Args&, const CoreLimits&, Tili
     fields["task_slots"] = plan.taskSlots;
     fields["memory"] = MemoryOf(plan, limits);
     fields["workspace_bytes_per_core"] = plan.workspaceBytes;
-    fields["workspace_bytes"] = plan.workspaceBytes * plan.numCores;
+    fields["workspace_bytes"] = plan.workspaceBytes * plan.numCores + plan.split.workspaceBytes;
+    fields["split"] = SplitOf(plan.split);
     fields["reason"] = plan.reason;
     return fields;
 }

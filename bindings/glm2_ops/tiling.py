@@ -30,8 +30,11 @@ def tiling_plan(operator: str, target: Target, **shape: Any) -> dict[str, Any]:
     -------
     plan : dict
         ``tiles``; ``cores`` of ``cores_available``; ``task_slots``; ``memory``: for each of ub, l1,
-        l0a, l0b and l0c that the kernel uses, ``used_bytes``, ``capacity_bytes`` and ``buffers``;
-        ``workspace_bytes_per_core`` and ``workspace_bytes``; ``reason``.
+        l0a, l0b and l0c that the kernel uses, ``used_bytes``, ``capacity_bytes`` and ``buffers``,
+        and for ub_combine, which is UB once more, when split keys are combined;
+        ``workspace_bytes_per_core`` and ``workspace_bytes``; ``reason``; ``split``: None, or of the
+        sequences whose keys are cut ``keys_per_part``, ``sequences``, their ``parts`` together and
+        the parts' ``workspace_bytes``, which those of all cores include.
 
     Raises
     ------

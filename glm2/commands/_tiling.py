@@ -149,6 +149,13 @@ def _print_plan(target: str, plan: Mapping[str, Any]) -> None:
         used, capacity = memory["used_bytes"], memory["capacity_bytes"]
         buffers = "; ".join(f"{key} {value:,}" for key, value in memory["buffers"].items())
         lines[name] = f"{used:,} of {capacity:,} bytes ({used / capacity:.0%}): {buffers}"
+    if (split := plan["split"]) is not None:
+        sequences = split["sequences"]
+        lines["split"] = (
+            f"keys of {sequences} sequence{'s' if sequences > 1 else ''} cut every "
+            f"{split['keys_per_part']:,}, into {split['parts']} parts in all, which take "
+            f"{split['workspace_bytes']:,} bytes of workspace"
+        )
     each, total = plan["workspace_bytes_per_core"], plan["workspace_bytes"]
     lines["workspace"] = f"{each:,} bytes a core, {total:,} in all" if total else "none"
     lines["why"] = plan["reason"]

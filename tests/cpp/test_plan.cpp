@@ -130,6 +130,31 @@ TEST(TilingPlan, SumsAreThoseOfTheTilings) {
     for (const uint32_t headDim : {16u, 128u, 256u}) ExpectExact(Rope(headDim));
 }
 
+// The second sequence of Attention() has 7 queries and 4096 keys; the first, 300 queries.
+TEST(TilingPlan, SplitKeysShowTheirPartsAndTheirMemory) {
+    for (const DataType type : {DataType::kFloat16, DataType::kFloat32}) {
+        TilingPlan plan;
+        ASSERT_TRUE(Attention(type, 128)({}, &plan).ok());
+        EXPECT_EQ(plan.split.keysPerPart, 1024u);
+        EXPECT_EQ(plan.split.sequences, 1u);
+        EXPECT_EQ(plan.split.parts, 4u);
+        EXPECT_EQ(plan.split.workspaceBytes, 4u * 2 * (7 * 16) * (128 + 2) * sizeof(float));
+        const uint64_t step = PlannedBytes(plan.buffers, "ub_combine");
+        // Per row of eight: three accumulators and o; per row state of two parts, two blocks of
+        // eight floats and four values.
+        EXPECT_EQ(step, 8u * (128 * (12 + SizeOf(type)) + 16 + 64 + 16));
+        EXPECT_LE(step, PlannedBytes(plan.buffers, "ub"));
+        EXPECT_EQ(CapacityBytes({}, "ub_combine"), CoreLimits().ubBytes);
+        CoreLimits whole;
+        whole.splitKeys = 0;
+        TilingPlan uncut;
+        ASSERT_TRUE(Attention(type, 128)(whole, &uncut).ok());
+        EXPECT_EQ(uncut.split.sequences, 0u);
+        EXPECT_EQ(uncut.split.workspaceBytes, 0u);
+        EXPECT_EQ(PlannedBytes(uncut.buffers, "ub_combine"), 0u);
+    }
+}
+
 TEST(TilingPlan, SwigluTakesWhatItsTileNeeds) {
     for (const DataType type : {DataType::kFloat16, DataType::kFloat32}) {
         TilingPlan plan;

@@ -13,6 +13,14 @@
 #include "run.h"
 #include "thread_pool.h"
 
+#if defined(__SANITIZE_THREAD__)
+// ThreadSanitizer ends a forked child that starts threads, as AForkedChildStartsItsOwn does, unless
+// it is told not to.
+extern "C" __attribute__((visibility("default"))) const char* __tsan_default_options() {
+    return "die_after_fork=0";
+}
+#endif
+
 namespace {
 
 using namespace glm2_test;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -273,6 +274,89 @@ TEST(FlashAttentionSplit, PartsLieBehindTheCoresWorkspaces) {
     }
     const FlashAttentionTilingData none = Lengths({{1, 500}}, 2).Tile();
     EXPECT_EQ(none.workspaceTotal, none.numCores * none.workspaceBytes);
+}
+
+// ---- Lengths on the device ----
+
+// Calls `visit` with every way in which `seqs` sequences may have `tokens` queries together.
+void ForEachSharing(uint32_t tokens, uint32_t seqs, std::vector<std::array<int32_t, 2>>* sequences,
+                    const std::function<void()>& visit) {
+    if (sequences->size() + 1 == seqs) {
+        sequences->push_back({static_cast<int32_t>(tokens), 0});
+        visit();
+        sequences->pop_back();
+        return;
+    }
+    for (uint32_t first = 0; first <= tokens; ++first) {
+        sequences->push_back({static_cast<int32_t>(first), 0});
+        ForEachSharing(tokens - first, seqs, sequences, visit);
+        sequences->pop_back();
+    }
+}
+
+// The most that lengths of these shapes ask for: (numCores, partRows), by trying them all.
+std::array<uint32_t, 2> MostOf(uint32_t tokens, uint32_t seqs, uint32_t keys,
+                               const FlashAttentionArgs& like, const CoreLimits& limits) {
+    std::array<uint32_t, 2> most = {0, 0};
+    std::vector<std::array<int32_t, 2>> sequences;
+    ForEachSharing(tokens, seqs, &sequences, [&] {
+        for (const uint32_t length : {keys, keys / 2}) {
+            for (auto& sequence : sequences) sequence[1] = static_cast<int32_t>(length);
+            Lengths call(sequences, like.numKvHeads);
+            call.args.numHeads = like.numHeads;
+            call.args.window = like.window;
+            const FlashAttentionTilingData t = call.Tile(limits);
+            most = {std::max(most[0], t.numCores), std::max(most[1], t.partRows)};
+        }
+    });
+    return most;
+}
+
+// Workspace and cores for shapes must do for all lengths: tried one by one.
+TEST(FlashAttentionOfShapes, AllowsForEveryLength) {
+    CoreLimits limits;
+    limits.numCores = 100000;
+    for (const uint32_t group : {16u, 12u, 3u, 100u}) {
+        for (const uint32_t window : {0u, 700u}) {
+            FlashAttentionArgs args = Attention(2 * group, 2);
+            args.window = window;
+            for (uint32_t tokens = 0; tokens <= 12; ++tokens) {
+                for (uint32_t seqs = 1; seqs <= 3; ++seqs) {
+                    args.numTokens = tokens;
+                    args.numSeqs = seqs;
+                    args.cuSeqlensQ = args.seqLenKv = nullptr;
+                    FlashAttentionTilingData t;
+                    ASSERT_TRUE(ComputeFlashAttentionTilingOfShapes(args, 5000, limits, &t).ok());
+                    const auto most = MostOf(tokens, seqs, 5000, args, limits);
+                    EXPECT_GE(t.numCores, most[0]) << group << " " << tokens << " " << seqs;
+                    EXPECT_GE(t.partRows, most[1]) << group << " " << tokens << " " << seqs;
+                    if (window == 0 && group == 16) {
+                        EXPECT_EQ(t.partRows, most[1]) << tokens << " " << seqs;
+                    }
+                }
+            }
+        }
+    }
+}
+
+TEST(FlashAttentionOfShapes, DoesNotCutWhatNoLengthCuts) {
+    FlashAttentionArgs args = Attention(32, 2);
+    FlashAttentionTilingData t;
+    ASSERT_TRUE(ComputeFlashAttentionTilingOfShapes(args, 1024, {}, &t).ok());
+    EXPECT_EQ(t.partRows, 0u);
+    EXPECT_EQ(t.workspaceTotal, t.numCores * t.workspaceBytes);
+    CoreLimits limits;
+    limits.splitKeys = 0;
+    ASSERT_TRUE(ComputeFlashAttentionTilingOfShapes(args, 100000, limits, &t).ok());
+    EXPECT_EQ(t.partRows, 0u);
+}
+
+TEST(FlashAttentionOfShapes, RefusesMorePartsThanTheKernelCounts) {
+    FlashAttentionArgs args = Attention(32, 2);
+    args.numSeqs = args.numTokens = 1u << 20;
+    FlashAttentionTilingData t;
+    ExpectStatus(ComputeFlashAttentionTilingOfShapes(args, 1u << 20, {}, &t), StatusCode::kNoFit,
+                 "the parts of split keys have 34359738368 rows; at most 4294967295");
 }
 
 FlashAttentionGradArgs Gradient(uint32_t heads = 32, uint32_t kvHeads = 2, uint32_t headDim = 128) {

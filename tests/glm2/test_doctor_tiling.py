@@ -36,6 +36,18 @@ def test_plans_of_both_targets_are_printed(doctor, operator):
         assert names[-2:] == ["workspace", "why"]
 
 
+def test_split_keys_are_told(doctor):
+    _, out, _ = doctor("--tiling", "flash_attention", "--seq-len-kv", "4096", "--batch", "2")
+    told = (
+        "  split      keys of 2 sequences cut every 1,024, into 8 parts in all, which take 133,120 "
+    )
+    assert out.count(told) == 2
+    assert out.count("\n  ub_combine ") == 2
+    _, out, _ = doctor("--tiling", "flash_attention", "--seq-len-kv", "1024")
+    assert "split" not in out
+    assert "ub_combine" not in out
+
+
 def test_the_shape_is_that_of_the_options(doctor):
     options = ["--heads", "16", "--kv-heads", "1", "--head-dim", "64", "--dtype", "float32"]
     code, out, _ = doctor("--tiling", "flash_attention", "--batch", "3", *options, "--json")
@@ -45,7 +57,7 @@ def test_the_shape_is_that_of_the_options(doctor):
     expected = {"heads": 16, "kv_heads": 1, "head_dim": 64, "dtype": "float32", "batch": 3}
     assert expected.items() <= report["shape"].items()
     assert report["shape"]["cache_dtype"] == "float32"
-    assert report["plans"]["npu"]["cores"] == 3  # one Q tile a sequence
+    assert report["plans"]["npu"]["cores"] == 12  # four parts of 4096 keys a sequence
     assert report["plans"]["npu"]["memory"]["l1"]["capacity_bytes"] == 524032
 
 

@@ -1,10 +1,11 @@
 """glm2_ops.flash_attention_grad against the float64 gradient, by the accuracy rule.
 
-float16 and bfloat16 are held to level L2. So is float32 from about a hundred keys on; below, numpy's small products
-add in parallel where the cube adds in a row, and level L1 is the bar.
+Everything is held to level L2. In float32 its maximum is that of the few elements near zero, of which one problem may
+have too few: where masks or magnitudes make it worse, several problems are pooled.
 """
 
 import dataclasses
+import math
 from typing import Any
 
 import ml_dtypes
@@ -86,8 +87,42 @@ def make(
     return Problem(operands, offsets)
 
 
-def check(problem, level="L2", **options):
-    """Hold dq, dk and dv against the rule; where the gradient is rounding alone, bound it."""
+# The rule's floor is 2**-14 of the RMS: the largest relative errors are those of a few elements in
+# 20,000. With 0.6 million elements the kernel's maximum over the formula's is anything from 0.2 to
+# 2.7, by the seed, though mean and RMSE stay at 0.7 to 0.9; with 2 million, 0.4 to 1.4.
+ENOUGH_ELEMS = 1_500_000
+
+
+def check(*problems, level="L2", **options):
+    """Hold dq, dk and dv of all problems together against the rule.
+
+    Where the gradient is rounding alone, it is bounded instead.
+    """
+    compared = [determined(problem, **options) for problem in problems]
+    for name in NAMES:
+        got, plain, golden = (
+            np.concatenate(x) for x in zip(*(c[name] for c in compared), strict=True)
+        )
+        assert_accurate(got, plain, golden, level)
+
+
+def check_enough(rng, *arguments, **keywords):
+    """Draw problems of these arguments until float32 has enough elements, and check them."""
+    options = {
+        name: keywords[name]
+        for name in ("causal", "window", "scale", "prefix_len")
+        if name in keywords
+    }
+    problems = [make(rng, *arguments, **keywords)]
+    k = problems[0].operands[2]
+    if k.dtype == np.float32:
+        draws = math.ceil(ENOUGH_ELEMS / k.size)
+        problems += [make(rng, *arguments, **keywords) for _ in range(draws - 1)]
+    check(*problems, **options)
+
+
+def determined(problem, **options):
+    """Return got, plain and golden of dq, dk and dv where they are more than rounding."""
     got, golden = problem.run(**options), problem.golden(**options)
     do, q, k, v = problem.operands[:4]
     rows, keys = problem.undetermined(**options)
@@ -97,19 +132,34 @@ def check(problem, level="L2", **options):
     unit = {"float16": 2.0**-11, "bfloat16": 2.0**-8}.get(q.dtype.name, q.shape[2] * 2.0**-23)
     noise = unit * norms[0] * norms[3]
     zeros = {"dq": (rows, norms[2]), "dk": (keys, norms[1] * q.shape[1] / k.shape[1])}
+    compared = {}
     for name, x, plain_x, golden_x in zip(
         NAMES, got, problem.plain(**options), golden, strict=True
     ):
         assert x.dtype == q.dtype
         bare, norm = zeros.get(name, (np.zeros(len(x), np.bool_), 0.0))
         np.testing.assert_allclose(x[bare], 0, atol=2 * scale * noise * norm)
-        assert_accurate(x[~bare], plain_x[~bare], golden_x[~bare], level)
-    return got
+        compared[name] = x[~bare], plain_x[~bare], golden_x[~bare]
+    return compared
 
 
-@pytest.mark.parametrize("length", [1, 15, 16, 17])
+@pytest.mark.parametrize("length", [2, 15, 16, 17])
 def test_short_sequences_float32(rng, length):
-    check(make(rng, [length] * (256 // length), num_kv_heads=96, head_dim=256), "L1")
+    check(make(rng, [length] * (256 // length), num_kv_heads=96, head_dim=256))
+
+
+def test_one_token_float32(rng):
+    """The formula gets each head twice, and so twice the dv.
+
+    numpy computes a product of one row and one column as 32 sums side by side, and no other
+    product so: the error of such a P is a half to a third of a matrix product's.
+    """
+    problem = make(rng, [1] * 128, num_kv_heads=96, head_dim=256)
+    check(problem, level="L1")
+    do, q, k, v, o, lse = problem.operands
+    twice = [np.repeat(x, 2, axis=1) for x in (do, q, o, lse)]
+    doubled = Problem((*twice[:2], k, v, *twice[2:]), problem.offsets)
+    assert_accurate(problem.run()[2], doubled.plain()[2] / 2, problem.golden()[2], "L2")
 
 
 @pytest.mark.parametrize("length", [1, 15, 16, 17, 127, 129, 257, 513])
@@ -151,7 +201,8 @@ def test_ragged_with_empty_sequences(rng, dtype):
     problem = make(
         rng, [0, 140, 0, 5, 200, 130], [30, 140, 0, 0, 450, 100], num_kv_heads=32, dtype=dtype
     )
-    dq, dk, dv = check(problem)
+    check(problem)
+    dq, dk, dv = problem.run()
     assert not dk[:30].any()
     assert not dv[:30].any()
     assert not dq[140:145].any()
@@ -177,8 +228,7 @@ def test_masks(rng, dtype, options):
     if "prefix_len" in options:
         options = {**options, "prefix_len": np.array(options["prefix_len"], np.int32)}
     lens = {"seq_lens_q": [200, 170], "seq_lens_kv": [300, 260]}
-    problem = make(rng, **lens, num_kv_heads=16, group_size=2, dtype=dtype, **options)
-    check(problem, "L2" if dtype == np.float16 else "L1", **options)
+    check_enough(rng, **lens, num_kv_heads=16, group_size=2, dtype=dtype, **options)
 
 
 @dtypes
@@ -186,8 +236,8 @@ def test_rows_that_see_nothing_have_no_gradient(rng, dtype):
     """More queries than keys, and a window that ends before the first key."""
     problem = make(rng, [300], [130], num_kv_heads=32, dtype=dtype)
     assert np.isneginf(problem.operands[5][:170]).all()
-    dq, _, _ = check(problem)
-    assert not dq[:170].any()
+    check(problem)
+    assert not problem.run()[0][:170].any()
     options = {"causal": False, "window": 3}
     problem = make(rng, [400], [20], num_kv_heads=2, dtype=dtype, **options)
     dq, dk, dv = problem.run(**options)
@@ -214,10 +264,7 @@ def test_a_row_with_lse_minus_infinity_adds_nothing(rng, dtype):
 @pytest.mark.parametrize("amplitude", [3.0, 0.01])
 def test_large_and_small_magnitudes(rng, dtype, amplitude):
     """At 3, scores reach some hundred and most probabilities are 0 or 1."""
-    problem = make(
-        rng, [200], num_kv_heads=32, head_dim=128, dtype=dtype, amplitude=dtype(amplitude)
-    )
-    check(problem, "L1")
+    check_enough(rng, [200], num_kv_heads=32, head_dim=128, dtype=dtype, amplitude=dtype(amplitude))
 
 
 def test_float32_scores_of_ten_thousand(rng):
@@ -245,10 +292,13 @@ def test_the_same_bits_at_any_number_of_threads(rng, dtype):
 @dtypes
 def test_the_kernels_own_forward_pass_fits(rng, dtype):
     """o and lse of glm2_ops.flash_attention_varlen."""
-    problem = make(rng, [200], group_size=2, num_kv_heads=8, dtype=dtype)
-    do, q, k, v, _, _ = problem.operands
-    o, lse = glm2_ops.flash_attention_varlen(q, k, v, *problem.offsets, return_lse=True)
-    check(Problem((do, q, k, v, o, lse), problem.offsets), "L2" if dtype == np.float16 else "L1")
+    problems = []
+    for _ in range(4 if dtype == np.float32 else 1):
+        problem = make(rng, [200], group_size=2, num_kv_heads=16, dtype=dtype)
+        do, q, k, v, _, _ = problem.operands
+        o, lse = glm2_ops.flash_attention_varlen(q, k, v, *problem.offsets, return_lse=True)
+        problems.append(Problem((do, q, k, v, o, lse), problem.offsets))
+    check(*problems)
 
 
 def test_strided_operands_are_copied(rng):

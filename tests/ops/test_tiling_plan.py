@@ -35,7 +35,9 @@ def test_a_plan_fits_and_adds_up(operator, target):
     assert "ub" in plan["memory"]
     for memory in plan["memory"].values():
         assert sum(memory["buffers"].values()) == memory["used_bytes"] <= memory["capacity_bytes"]
-    assert plan["workspace_bytes"] == plan["cores"] * plan["workspace_bytes_per_core"]
+    behind = plan["split"]["workspace_bytes"] if plan["split"] else 0
+    assert plan["workspace_bytes"] == plan["cores"] * plan["workspace_bytes_per_core"] + behind
+    assert (plan["split"] is not None) == ("ub_combine" in plan["memory"])
     assert plan["reason"]
 
 
@@ -47,6 +49,18 @@ def test_targets_differ_in_cores_and_in_tasks_in_flight():
     assert npu["cores_available"] == 24
     assert tiling_plan("swiglu", "npu", **SHAPES["swiglu"])["cores_available"] == 48
     assert npu["workspace_bytes_per_core"] > twin["workspace_bytes_per_core"]
+
+
+def test_split_keys_show_their_parts_and_what_they_take():
+    shape = {**SHAPES["flash_attention"], "seq_lens_q": [1, 300, 3], "seq_lens_kv": [4096, 4096, 9]}
+    plan = tiling_plan("flash_attention", "npu", **shape)
+    part = 2 * 16 * (128 + 2) * 4  # groups x rows x (acc, row_max and row_sum)
+    assert plan["split"] == {
+        "keys_per_part": 1024, "sequences": 1, "parts": 4, "workspace_bytes": 4 * part,
+    }  # fmt: skip
+    assert plan["memory"]["ub_combine"]["used_bytes"] < plan["memory"]["ub"]["used_bytes"]
+    shape["seq_lens_kv"] = [1024, 4096, 9]
+    assert tiling_plan("flash_attention", "npu", **shape)["split"] is None
 
 
 def test_wider_types_take_smaller_tiles():

@@ -87,6 +87,13 @@ def test_types_are_listed_in_as_many_combinations_and_names_are_ours(operator):
     assert '.AddConfig("ascend910b")' in source
 
 
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_a_kernel_whose_cores_meet_starts_them_at_once(operator):
+    kernel = (ROOT / operator / "op_kernel").glob("*.h")
+    meets = any("AscendC::SyncAll" in path.read_text(encoding="utf-8") for path in kernel)
+    assert ("Start::kAllCoresAtOnce" in source_of(operator)) == meets
+
+
 def test_what_is_out_of_order_is_seen():
     source = 'constexpr size_t kB = 0;\nInput("a").x();\nInput("b").x();'
     assert misplaced(source) == ["kB"]

@@ -77,6 +77,7 @@ class TilingCall {
 };
 
 // Asked of the platform: cores and memories differ between the parts that one package serves.
+// splitKeys stays CoreLimits's: docs/npu.md says why.
 inline CoreLimits LimitsOf(gert::TilingContext* context, CoreKind kind) {
     using platform_ascendc::CoreMemType;
     const platform_ascendc::PlatformAscendC platform(context->GetPlatformInfo());
@@ -111,14 +112,22 @@ inline ge::graphStatus RefuseCall(const char* name) {
                                       "an input or an attribute of the definition is missing"));
 }
 
+// When the cores of a call begin: each as soon as it is free, or none before all are. A kernel with
+// SyncAll needs the latter (batch mode): else two calls on two streams may each hold cores that the
+// other waits for.
+enum class Start : uint32_t { kCoreByCore = 0, kAllCoresAtOnce = 1 };
+
 // The rest of what a tiling function returns. `workspaceBytes` is the kernel's own, of all cores.
 inline ge::graphStatus FinishTiling(gert::TilingContext* context, uint32_t numCores, uint64_t key,
-                                    uint64_t workspaceBytes) {
+                                    uint64_t workspaceBytes, Start start = Start::kCoreByCore) {
     const platform_ascendc::PlatformAscendC platform(context->GetPlatformInfo());
     size_t* workspaces = context->GetWorkspaceSizes(1);
     if (workspaces == nullptr) return ge::GRAPH_FAILED;
     workspaces[0] = workspaceBytes + platform.GetLibApiWorkSpaceSize();
     if (context->SetBlockDim(numCores) != ge::GRAPH_SUCCESS) return ge::GRAPH_FAILED;
+    if (context->SetScheduleMode(static_cast<uint32_t>(start)) != ge::GRAPH_SUCCESS) {
+        return ge::GRAPH_FAILED;
+    }
     return context->SetTilingKey(key);
 }
 

@@ -12,7 +12,7 @@ uint64_t PlannedBytes(const std::vector<PlannedBuffer>& buffers, const std::stri
 }
 
 uint64_t CapacityBytes(const CoreLimits& limits, const std::string& memory) {
-    if (memory == "ub") return limits.ubBytes;
+    if (memory == "ub" || memory == "ub_combine") return limits.ubBytes;
     if (memory == "l1") return limits.l1Bytes;
     if (memory == "l0a") return limits.l0aBytes;
     if (memory == "l0b") return limits.l0bBytes;

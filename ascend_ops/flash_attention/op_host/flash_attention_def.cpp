@@ -4,7 +4,8 @@
 // Lengths, offsets and pages are tensors on the device, and the tiling does not see their values:
 // declared ValueDepend, they would be host arrays of int64 in the aclnn call, and each decode step
 // would wait for their copy. It counts with the most work that the shapes allow instead; the kernel
-// takes the true lengths from GM, and a core without work ends at once.
+// takes the true lengths from GM, and a core without work ends at once. The AIVs of all cores meet
+// where the shapes allow keys to be split, even if the lengths turn out too short for it.
 #include "common/op_host/op_def_support.h"
 #include "flash_attention/op_host/flash_attention_tiling.h"
 
@@ -23,23 +24,6 @@ constexpr size_t kReturnLse = 3;
 constexpr size_t kO = 0;
 constexpr size_t kLse = 1;
 constexpr size_t kPagedRank = 4;  // of k_cache; contiguous keys have three dimensions
-
-// Lengths of the shapes' worst case: one token in each sequence but the last, which has the rest.
-// No other split of the tokens has more Q tiles.
-struct WorstCase {
-    std::vector<int32_t> cuSeqlensQ;
-    std::vector<int32_t> seqLenKv;
-};
-
-WorstCase WorstCaseOf(const FlashAttentionArgs& args, uint32_t keys) {
-    WorstCase lengths;
-    for (uint32_t seq = 0; seq < args.numSeqs; ++seq) {
-        lengths.cuSeqlensQ.push_back(static_cast<int32_t>(std::min(seq, args.numTokens)));
-    }
-    lengths.cuSeqlensQ.push_back(static_cast<int32_t>(args.numTokens));
-    lengths.seqLenKv.assign(args.numSeqs, static_cast<int32_t>(keys));
-    return lengths;
-}
 
 FlashAttentionArgs ArgumentsOf(TilingCall* call) {
     FlashAttentionArgs args;
@@ -65,21 +49,21 @@ ge::graphStatus TileFlashAttention(gert::TilingContext* context) {
     TilingCall call(context);
     FlashAttentionArgs args = ArgumentsOf(&call);
     const uint32_t keys = args.paged ? args.maxPages * args.pageSize : call.Dim(kKCache, 0);
-    const WorstCase lengths = WorstCaseOf(args, keys);
-    float present = 0.0f;  // the tiling asks whether lse is wanted, and does not read it
-    args.cuSeqlensQ = lengths.cuSeqlensQ.data();
-    args.seqLenKv = lengths.seqLenKv.data();
-    args.prefixLen = call.HasInput(kPrefixLen) ? lengths.seqLenKv.data() : nullptr;
-    args.lse = call.Bool(kReturnLse) ? &present : nullptr;
+    // Whether these are wanted is what the tiling asks; it does not read them.
+    const int32_t prefix = 0;
+    float lse = 0.0f;
+    args.prefixLen = call.HasInput(kPrefixLen) ? &prefix : nullptr;
+    args.lse = call.Bool(kReturnLse) ? &lse : nullptr;
     auto* tiling = context->GetTilingData<FlashAttentionTilingData>();
     if (!call.ok() || tiling == nullptr) return RefuseCall("flash_attention");
     const Status status =
-        ComputeFlashAttentionTiling(args, LimitsOf(context, CoreKind::kMix), tiling);
+        ComputeFlashAttentionTilingOfShapes(args, keys, LimitsOf(context, CoreKind::kMix), tiling);
     if (!status.ok()) return RefuseTiling("flash_attention", status);
     uint64_t key = 0;
     const Status keyed = FlashAttentionTilingKey(args.qType, args.cacheType, &key);
     if (!keyed.ok()) return RefuseTiling("flash_attention", keyed);
-    return FinishTiling(context, tiling->numCores, key, tiling->workspaceBytes * tiling->numCores);
+    const Start start = tiling->partRows > 0 ? Start::kAllCoresAtOnce : Start::kCoreByCore;
+    return FinishTiling(context, tiling->numCores, key, tiling->workspaceTotal, start);
 }
 
 // o like q; lse (T, N), or empty where it is not wanted.

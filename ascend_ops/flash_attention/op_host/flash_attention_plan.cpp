@@ -34,6 +34,36 @@ std::vector<PlannedBuffer> BuffersOf(const FlashAttentionTilingData& t, uint64_t
     };
 }
 
+// As FlashAttentionCombine::Init takes them: eight rows at a time. They are fewer bytes than the
+// first step's, and bound no tile.
+void AddCombineBuffers(const FlashAttentionTilingData& t, uint64_t outBytes,
+                       std::vector<PlannedBuffer>* buffers) {
+    constexpr uint64_t kRows = 8;
+    const uint64_t elems = kRows * t.headDim;
+    const std::vector<PlannedBuffer> added = {
+        {"ub_combine", "2 x acc", 2 * elems * 4},
+        {"ub_combine", "2 x row_max, row_sum", 2 * 2 * kRows * 4},
+        {"ub_combine", "total", elems * 4},
+        {"ub_combine", "out", elems * outBytes},
+        {"ub_combine", "blocks, lse", 2 * kRows * 8 * 4},
+        {"ub_combine", "row_max, row_sum, new_max, alpha", 4 * kRows * 4},
+    };
+    buffers->insert(buffers->end(), added.begin(), added.end());
+}
+
+PlannedSplit SplitOf(const FlashAttentionArgs& args, const FlashAttentionTilingData& t) {
+    PlannedSplit split;
+    for (uint32_t seq = 0; seq < args.numSeqs; ++seq) {
+        const uint32_t parts = CountParts(args, t, seq);
+        if (parts == 1) continue;
+        split.keysPerPart = t.splitKeys;
+        ++split.sequences;
+        split.parts += parts;
+    }
+    split.workspaceBytes = t.workspaceTotal - t.numCores * t.workspaceBytes;
+    return split;
+}
+
 std::string ReasonOf(const FlashAttentionTilingData& t, uint64_t cacheBytes,
                      const CoreLimits& limits) {
     FlashAttentionTilingData next = t;
@@ -62,6 +92,8 @@ Status PlanFlashAttention(const FlashAttentionArgs& args, const CoreLimits& limi
                    {"vec_rows", t.vecRows},     {"tokens_per_block", t.tokensPerBlock},
                    {"group_size", t.groupSize}, {"tiling_key", key}};
     plan->buffers = BuffersOf(t, SizeOf(args.cacheType));
+    plan->split = SplitOf(args, t);
+    if (plan->split.sequences > 0) AddCombineBuffers(t, SizeOf(args.qType), &plan->buffers);
     plan->numCores = t.numCores;
     plan->taskSlots = t.taskSlots;
     plan->workspaceBytes = t.workspaceBytes;

@@ -3,7 +3,10 @@
 #include "flash_attention/op_host/flash_attention_tiling.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <string>
+
+#include "common/op_host/tiling_math.h"
 
 namespace ascend_ops {
 namespace {
@@ -13,6 +16,7 @@ constexpr uint32_t kMaxRows = 128;
 constexpr uint32_t kVecRows = 32;
 constexpr uint32_t kMaxStride = 65535;  // of a GM matrix, elements (Nd2Nz)
 constexpr uint32_t kWindowCap = 1u << 30;
+constexpr uint32_t kStatisticsUnit = 8;  // rows of a part: whole blocks of 32 bytes
 
 uint32_t AlignTo(uint32_t value, uint32_t unit) { return (value + unit - 1) / unit * unit; }
 
@@ -83,61 +87,70 @@ void LayOutWorkspace(FlashAttentionTilingData* t, uint32_t cacheBytes) {
     t->workspaceTotal = align(t->workspacePartSum + partRows * 4);
 }
 
-// Into how many parts the keys of a sequence are cut where one Q tile holds its queries. They stand
-// at the end of the keys, so they see all of them but those before the first one's window.
-uint32_t CountParts(const FlashAttentionArgs& args, const FlashAttentionTilingData& t, uint32_t seq,
-                    uint32_t tokens) {
-    const int64_t prefix = args.prefixLen != nullptr ? args.prefixLen[seq] : 0;
-    const int64_t end = std::max<int64_t>(args.seqLenKv[seq], prefix);
-    int64_t begin = 0;
-    if (t.window != 0 && prefix == 0) {
-        begin = std::max<int64_t>(0, int64_t{args.seqLenKv[seq]} - tokens - t.window + 1);
-    }
-    const int64_t parts = (end + t.splitKeys - 1) / t.splitKeys - begin / t.splitKeys;
-    return static_cast<uint32_t>(std::max<int64_t>(1, parts));
+// What all cores have to do together.
+struct Work {
+    uint64_t items;     // Q tiles of all sequences and groups, or the parts of their keys
+    uint64_t partRows;  // rows of all parts of what is cut
+};
+
+uint32_t TokensOf(const FlashAttentionArgs& args, uint32_t seq) {
+    return static_cast<uint32_t>(args.cuSeqlensQ[seq + 1] - args.cuSeqlensQ[seq]);
 }
 
-// Items: Q tiles of all sequences and groups, or the parts of their keys. No more cores than that
-// have work.
-void DealItems(const FlashAttentionArgs& args, uint32_t numCores, FlashAttentionTilingData* t) {
-    constexpr uint32_t kStatisticsUnit = 8;
-    uint64_t items = 0, partRows = 0;
+Work WorkOf(const FlashAttentionArgs& args, const FlashAttentionTilingData& t) {
+    Work work = {0, 0};
     for (uint32_t seq = 0; seq < args.numSeqs; ++seq) {
-        const uint32_t tokens =
-            static_cast<uint32_t>(args.cuSeqlensQ[seq + 1] - args.cuSeqlensQ[seq]);
-        const uint32_t blocks = (tokens + t->tokensPerBlock - 1) / t->tokensPerBlock;
-        const bool mayBeCut = blocks == 1 && t->splitKeys != 0;
-        const uint64_t parts = mayBeCut ? CountParts(args, *t, seq, tokens) : 1;
-        items += blocks * parts * t->numKvHeads;
+        const uint32_t tokens = TokensOf(args, seq);
+        const uint64_t blocks = (tokens + t.tokensPerBlock - 1) / t.tokensPerBlock;
+        const uint64_t parts = CountParts(args, t, seq);
+        work.items += blocks * parts * t.numKvHeads;
         if (parts > 1) {
-            partRows += parts * t->numKvHeads * AlignTo(tokens * t->groupSize, kStatisticsUnit);
+            work.partRows += parts * t.numKvHeads * AlignTo(tokens * t.groupSize, kStatisticsUnit);
         }
     }
-    t->partRows = static_cast<uint32_t>(partRows);
-    t->numCores = static_cast<uint32_t>(std::min<uint64_t>(std::max<uint64_t>(items, 1), numCores));
+    return work;
 }
 
-}  // namespace
-
-Status FlashAttentionTilingKey(DataType qType, DataType cacheType, uint64_t* key) {
-    if (qType == DataType::kFloat16 && cacheType == DataType::kFloat16) {
-        *key = kKeyHalfHalf;
-    } else if (qType == DataType::kFloat32 && cacheType == DataType::kFloat16) {
-        *key = kKeyFloatHalf;
-    } else if (qType == DataType::kFloat32 && cacheType == DataType::kFloat32) {
-        *key = kKeyFloatFloat;
-    } else if (qType == DataType::kBfloat16 && cacheType == DataType::kBfloat16) {
-        *key = kKeyBfloat16Bfloat16;
-    } else if (qType == DataType::kFloat32 && cacheType == DataType::kBfloat16) {
-        *key = kKeyFloatBfloat16;
-    } else {
-        return Invalid("the cache must have the queries' type, or be 16 bits wide under float32");
+// No less than WorkOf any lengths. Cut are sequences of one Q tile at most; with more tokens than
+// such tiles hold together, one sequence has several tiles.
+Work MostWorkOf(const FlashAttentionArgs& args, const FlashAttentionTilingData& t, uint32_t keys) {
+    uint64_t parts = 1;
+    if (t.splitKeys != 0) {
+        parts = std::max<uint64_t>(1, (uint64_t{keys} + t.splitKeys - 1) / t.splitKeys);
+        if (t.window != 0 && t.hasPrefix == 0) {  // a tile sees no more keys than these
+            const uint64_t seen = uint64_t{t.window} + t.tokensPerBlock - 1;
+            parts = std::min(parts, (seen - 1 + t.splitKeys - 1) / t.splitKeys + 1);
+        }
     }
+    const uint64_t seqs = std::min(args.numSeqs, args.numTokens);
+    const bool mayAllBeCut = args.numTokens <= seqs * t.tokensPerBlock;
+    const uint64_t cut = mayAllBeCut ? seqs : seqs - 1;
+    const uint64_t tokens = mayAllBeCut ? args.numTokens : cut * t.tokensPerBlock;
+    const uint64_t items = cut * parts + (seqs - cut) + args.numTokens / t.tokensPerBlock;
+    const uint64_t padding = cut * (kStatisticsUnit - Gcd(t.groupSize, kStatisticsUnit));
+    const uint64_t rows = parts > 1 ? parts * (tokens * t.groupSize + padding) : 0;
+    return {items * t.numKvHeads, rows * t.numKvHeads};
+}
+
+// No more cores than there are items have work.
+Status Deal(const Work& work, const CoreLimits& limits, uint32_t cacheBytes,
+            FlashAttentionTilingData* t) {
+    if (work.partRows > UINT32_MAX) {
+        return Status::Error(StatusCode::kNoFit,
+                             "the parts of split keys have " + std::to_string(work.partRows) +
+                                 " rows; at most " + std::to_string(UINT32_MAX) +
+                                 "; lower the number of sequences or of pages");
+    }
+    t->partRows = static_cast<uint32_t>(work.partRows);
+    const uint64_t items = std::max<uint64_t>(work.items, 1);
+    t->numCores = static_cast<uint32_t>(std::min<uint64_t>(items, limits.numCores));
+    LayOutWorkspace(t, cacheBytes);
     return Status::Ok();
 }
 
-Status ComputeFlashAttentionTiling(const FlashAttentionArgs& args, const CoreLimits& limits,
-                                   FlashAttentionTilingData* tiling) {
+// All but what Deal fills.
+Status ChooseTiles(const FlashAttentionArgs& args, const CoreLimits& limits,
+                   FlashAttentionTilingData* tiling) {
     const Status shape = CheckShape(args);
     if (!shape.ok()) return shape;
     const uint32_t cacheBytes = SizeOf(args.cacheType);
@@ -165,8 +178,6 @@ Status ComputeFlashAttentionTiling(const FlashAttentionArgs& args, const CoreLim
     for (t.blockN = 256; t.blockN >= 64; t.blockN /= 2) {
         if (!Fits(t, cacheBytes, limits)) continue;
         t.splitKeys = AlignTo(limits.splitKeys, t.blockN);
-        DealItems(args, limits.numCores, &t);
-        LayOutWorkspace(&t, cacheBytes);
         *tiling = t;
         return Status::Ok();
     }
@@ -177,6 +188,57 @@ Status ComputeFlashAttentionTiling(const FlashAttentionArgs& args, const CoreLim
             std::to_string(UbBytes(t, cacheBytes)) + " for block_m=" + std::to_string(t.blockM) +
             ", block_n=64, but they hold " + std::to_string(limits.l1Bytes) + " and " +
             std::to_string(limits.ubBytes) + "; lower head_dim or the group size");
+}
+
+}  // namespace
+
+Status FlashAttentionTilingKey(DataType qType, DataType cacheType, uint64_t* key) {
+    if (qType == DataType::kFloat16 && cacheType == DataType::kFloat16) {
+        *key = kKeyHalfHalf;
+    } else if (qType == DataType::kFloat32 && cacheType == DataType::kFloat16) {
+        *key = kKeyFloatHalf;
+    } else if (qType == DataType::kFloat32 && cacheType == DataType::kFloat32) {
+        *key = kKeyFloatFloat;
+    } else if (qType == DataType::kBfloat16 && cacheType == DataType::kBfloat16) {
+        *key = kKeyBfloat16Bfloat16;
+    } else if (qType == DataType::kFloat32 && cacheType == DataType::kBfloat16) {
+        *key = kKeyFloatBfloat16;
+    } else {
+        return Invalid("the cache must have the queries' type, or be 16 bits wide under float32");
+    }
+    return Status::Ok();
+}
+
+// The queries stand at the end of the keys, so they see all of them but those before the first
+// one's window.
+uint32_t CountParts(const FlashAttentionArgs& args, const FlashAttentionTilingData& tiling,
+                    uint32_t seq) {
+    const uint32_t tokens = TokensOf(args, seq);
+    if (tiling.splitKeys == 0 || tokens == 0 || tokens > tiling.tokensPerBlock) return 1;
+    const int64_t prefix = args.prefixLen != nullptr ? args.prefixLen[seq] : 0;
+    const int64_t end = std::max<int64_t>(args.seqLenKv[seq], prefix);
+    int64_t begin = 0;
+    if (tiling.window != 0 && prefix == 0) {
+        begin = std::max<int64_t>(0, int64_t{args.seqLenKv[seq]} - tokens - tiling.window + 1);
+    }
+    const int64_t parts =
+        (end + tiling.splitKeys - 1) / tiling.splitKeys - begin / tiling.splitKeys;
+    return static_cast<uint32_t>(std::max<int64_t>(1, parts));
+}
+
+Status ComputeFlashAttentionTiling(const FlashAttentionArgs& args, const CoreLimits& limits,
+                                   FlashAttentionTilingData* tiling) {
+    const Status chosen = ChooseTiles(args, limits, tiling);
+    if (!chosen.ok()) return chosen;
+    return Deal(WorkOf(args, *tiling), limits, SizeOf(args.cacheType), tiling);
+}
+
+Status ComputeFlashAttentionTilingOfShapes(const FlashAttentionArgs& args, uint32_t maxSeqLenKv,
+                                           const CoreLimits& limits,
+                                           FlashAttentionTilingData* tiling) {
+    const Status chosen = ChooseTiles(args, limits, tiling);
+    if (!chosen.ok()) return chosen;
+    return Deal(MostWorkOf(args, *tiling, maxSeqLenKv), limits, SizeOf(args.cacheType), tiling);
 }
 
 }  // namespace ascend_ops

@@ -15,9 +15,21 @@ namespace ascend_ops {
 // The keys of a sequence are split where one Q tile holds all its queries: at multiples of
 // limits.splitKeys, whatever the number of cores and of sequences.
 // kInvalidShape: the dimensions contradict one another or leave what the kernel serves.
-// kNoFit: even blockN = 64 needs more than a memory of the core holds.
+// kNoFit: even blockN = 64 needs more than a memory of the core holds, or the parts of all
+// sequences have more rows than 32 bits count.
 Status ComputeFlashAttentionTiling(const FlashAttentionArgs& args, const CoreLimits& limits,
                                    FlashAttentionTilingData* tiling);
+
+// The same where the host knows the shapes alone, and the lengths lie on the device: cores and
+// workspace for the most that they can ask for. No sequence has more than `maxSeqLenKv` keys;
+// args.cuSeqlensQ and args.seqLenKv are not read, args.prefixLen counts as given where not null.
+Status ComputeFlashAttentionTilingOfShapes(const FlashAttentionArgs& args, uint32_t maxSeqLenKv,
+                                           const CoreLimits& limits,
+                                           FlashAttentionTilingData* tiling);
+
+// Into how many parts that tiling cuts the keys of a sequence; 1: they are not cut.
+uint32_t CountParts(const FlashAttentionArgs& args, const FlashAttentionTilingData& tiling,
+                    uint32_t seq);
 
 // The kernel's tiling key for these element types; kInvalidShape for a pair that it does not serve.
 Status FlashAttentionTilingKey(DataType qType, DataType cacheType, uint64_t* key);

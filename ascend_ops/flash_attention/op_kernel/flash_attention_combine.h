@@ -4,6 +4,7 @@
 
 #include "common/op_kernel/online_softmax.h"
 #include "common/op_kernel/tile_math.h"
+#include "common/op_kernel/ub_space.h"
 #include "flash_attention/op_kernel/flash_attention_output.h"
 #include "flash_attention/op_kernel/flash_attention_sequences.h"
 #include "flash_attention/op_kernel/flash_attention_tiling_data.h"
@@ -24,18 +25,18 @@ class FlashAttentionCombine {
         partMax_.SetGlobalBuffer((__gm__ float*)(workspace + tiling->workspacePartMax));
         partSum_.SetGlobalBuffer((__gm__ float*)(workspace + tiling->workspacePartSum));
         for (uint32_t i = 0; i < 2; ++i) {
-            accUb_[i] = Take<float>(kRows * tiling->headDim);
-            maxUb_[i] = Take<float>(kRows);
-            sumUb_[i] = Take<float>(kRows);
+            accUb_[i] = ub_.Take<float>(kRows * tiling->headDim);
+            maxUb_[i] = ub_.Take<float>(kRows);
+            sumUb_[i] = ub_.Take<float>(kRows);
         }
-        totalUb_ = Take<float>(kRows * tiling->headDim);
-        outUb_ = Take<Q>(kRows * tiling->headDim);
-        blocksUb_ = Take<float>(kRows * kFloatsPerBlock);
-        lseUb_ = Take<float>(kRows * kFloatsPerBlock);
-        rowMaxUb_ = Take<float>(kRows);
-        rowSumUb_ = Take<float>(kRows);
-        newMaxUb_ = Take<float>(kRows);
-        alphaUb_ = Take<float>(kRows);
+        totalUb_ = ub_.Take<float>(kRows * tiling->headDim);
+        outUb_ = ub_.Take<Q>(kRows * tiling->headDim);
+        blocksUb_ = ub_.Take<float>(kRows * kFloatsPerBlock);
+        lseUb_ = ub_.Take<float>(kRows * kFloatsPerBlock);
+        rowMaxUb_ = ub_.Take<float>(kRows);
+        rowSumUb_ = ub_.Take<float>(kRows);
+        newMaxUb_ = ub_.Take<float>(kRows);
+        alphaUb_ = ub_.Take<float>(kRows);
     }
 
     __aicore__ inline void Process(SequenceWalk& walk) {
@@ -61,13 +62,6 @@ class FlashAttentionCombine {
 
   private:
     static constexpr uint32_t kRows = kFloatsPerBlock;
-
-    template <typename E>
-    __aicore__ inline AscendC::LocalTensor<E> Take(uint32_t elems) {
-        const uint32_t address = ubBytes_;
-        ubBytes_ += AlignUp(elems * sizeof(E), kBlockBytes);
-        return AscendC::LocalTensor<E>(AscendC::TPosition::VECCALC, address, elems);
-    }
 
     __aicore__ inline void CombineRows(const SequenceWalk& walk, uint32_t group, uint32_t row,
                                        uint32_t count) {
@@ -143,7 +137,7 @@ class FlashAttentionCombine {
     AscendC::LocalTensor<float> rowSumUb_;
     AscendC::LocalTensor<float> newMaxUb_;
     AscendC::LocalTensor<float> alphaUb_;
-    uint32_t ubBytes_ = 0;
+    UbSpace ub_;
 };
 
 }  // namespace ascend_ops

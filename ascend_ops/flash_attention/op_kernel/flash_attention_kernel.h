@@ -11,8 +11,8 @@
 //
 // Where keys are split, what the parts of a Q tile come to lies in the workspace of all cores, and
 // the AIVs meet before they add it up. For SyncAll the hardware needs all cores at once: no more
-// cores than there are (numCores), and SetScheduleMode(1) beside SetBlockDim in the operator's
-// tiling function, or two streams may each hold cores that the other waits for.
+// than there are (numCores), and started together (flash_attention_def.cpp), or two streams may
+// each hold cores that the other waits for.
 #ifndef ASCEND_OPS_FLASH_ATTENTION_KERNEL_H_
 #define ASCEND_OPS_FLASH_ATTENTION_KERNEL_H_
 

@@ -4,34 +4,11 @@
 
 #include "common/op_kernel/online_softmax.h"
 #include "common/op_kernel/tile_math.h"
+#include "common/op_kernel/token_rows.h"
 #include "flash_attention/op_kernel/flash_attention_tiling_data.h"
 #include "kernel_operator.h"
 
 namespace ascend_ops {
-
-// Rows of a Q tile that lie side by side in q and o: the end of a token's heads, whole tokens, or
-// the beginning of a token's heads.
-struct RowRun {
-    uint32_t rows;
-    uint32_t heads;  // rows of one token
-    uint32_t tokens;
-    uint64_t offset;  // element of q and o
-};
-
-// The run that starts at row `tileRow` of a group's Q tile at `token`, at most `count` rows long.
-__aicore__ inline RowRun RowRunAt(const FlashAttentionTilingData& tiling, uint32_t token,
-                                  uint32_t group, uint32_t tileRow, uint32_t count) {
-    const uint32_t size = tiling.groupSize;
-    const uint32_t head = tileRow % size;
-    const uint64_t rowToken = token + tileRow / size;
-    const bool whole = head == 0 && count >= size;
-    RowRun run;
-    run.heads = whole ? size : MinOf(size - head, count);
-    run.tokens = whole ? count / size : 1;
-    run.rows = run.heads * run.tokens;
-    run.offset = (rowToken * tiling.numHeads + group * size + head) * tiling.headDim;
-    return run;
-}
 
 // Q: element type of o.
 template <typename Q>
@@ -58,6 +35,7 @@ class FlashAttentionOutput {
     __aicore__ inline void Init(const FlashAttentionTilingData* tiling, __gm__ Q* o,
                                 __gm__ float* lse) {
         tiling_ = tiling;
+        layout_ = {tiling->numHeads, tiling->groupSize, tiling->headDim};
         o_.SetGlobalBuffer(o);
         lse_.SetGlobalBuffer(lse);
     }
@@ -98,19 +76,14 @@ class FlashAttentionOutput {
     // UB src (count, headDim) -> GM o, and UB lse -> GM lse
     __aicore__ inline void CopyOut(const Rows& rows, const AscendC::LocalTensor<Q>& src,
                                    const AscendC::LocalTensor<float>& lse) {
-        const uint32_t d = tiling_->headDim;
         AscendC::SetFlag<AscendC::HardEvent::V_MTE3>(kEventOut);
         AscendC::WaitFlag<AscendC::HardEvent::V_MTE3>(kEventOut);
+        CopyRowsOut(o_, src, layout_, rows.token, rows.group, rows.tileRow, rows.count);
+        if (tiling_->returnLse == 0) return;
         for (uint32_t done = 0; done < rows.count;) {
             const RowRun run =
-                RowRunAt(*tiling_, rows.token, rows.group, rows.tileRow + done, rows.count - done);
-            AscendC::DataCopyExtParams params;
-            params.blockCount = run.tokens;
-            params.blockLen = run.heads * d * sizeof(Q);
-            params.srcStride = 0;
-            params.dstStride = (tiling_->numHeads - tiling_->groupSize) * d * sizeof(Q);
-            AscendC::DataCopyPad(o_[run.offset], src[done * d], params);
-            if (tiling_->returnLse != 0) CopyOutLse(run, lse[done * kFloatsPerBlock]);
+                RowRunAt(layout_, rows.token, rows.group, rows.tileRow + done, rows.count - done);
+            CopyOutLse(run, lse[done * kFloatsPerBlock]);
             done += run.rows;
         }
     }
@@ -129,6 +102,7 @@ class FlashAttentionOutput {
     }
 
     const FlashAttentionTilingData* tiling_ = nullptr;
+    RowLayout layout_ = {};
     AscendC::GlobalTensor<Q> o_;
     AscendC::GlobalTensor<float> lse_;
 };

@@ -4,7 +4,10 @@
 
 #include "common/op_kernel/online_softmax.h"
 #include "common/op_kernel/tile_math.h"
+#include "common/op_kernel/token_rows.h"
+#include "common/op_kernel/ub_space.h"
 #include "flash_attention/op_kernel/flash_attention_cube.h"
+#include "flash_attention/op_kernel/flash_attention_mask.h"
 #include "flash_attention/op_kernel/flash_attention_output.h"
 #include "flash_attention/op_kernel/flash_attention_tasks.h"
 #include "flash_attention/op_kernel/flash_attention_tiling_data.h"
@@ -22,6 +25,7 @@ class FlashAttentionVector {
                                 __gm__ float* lse, GM_ADDR parts, GM_ADDR workspace) {
         tiling_ = tiling;
         result_.Init(tiling, o, lse);
+        mask_.Init(tiling);
         q_.SetGlobalBuffer(q);
         partAcc_.SetGlobalBuffer((__gm__ float*)(parts + tiling->workspacePartAcc));
         partMax_.SetGlobalBuffer((__gm__ float*)(parts + tiling->workspacePartMax));
@@ -33,16 +37,17 @@ class FlashAttentionVector {
 
         const uint32_t rows = tiling->blockM / 2;
         const uint32_t passElems = tiling->vecRows * MaxOf(tiling->blockN, tiling->headDim);
-        accUb_ = Take<float>(rows * tiling->headDim);
-        tileUb_ = Take<float>(passElems);
-        probsUb_ = Take<T>(passElems);
-        foldUb_ = Take<float>(tiling->vecRows * kFloatsPerRepeat);
-        blocksUb_ = Take<float>(tiling->vecRows * kFloatsPerBlock);
-        newMaxUb_ = Take<float>(rows);
+        UbSpace ub;
+        accUb_ = ub.Take<float>(rows * tiling->headDim);
+        tileUb_ = ub.Take<float>(passElems);
+        probsUb_ = ub.Take<T>(passElems);
+        foldUb_ = ub.Take<float>(tiling->vecRows * kFloatsPerRepeat);
+        blocksUb_ = ub.Take<float>(tiling->vecRows * kFloatsPerBlock);
+        newMaxUb_ = ub.Take<float>(rows);
         for (uint32_t i = 0; i < tiling->taskSlots; ++i) {
-            rowMaxUb_[i] = Take<float>(rows);
-            rowSumUb_[i] = Take<float>(rows);
-            alphaUb_[i] = Take<float>(rows);
+            rowMaxUb_[i] = ub.Take<float>(rows);
+            rowSumUb_[i] = ub.Take<float>(rows);
+            alphaUb_[i] = ub.Take<float>(rows);
         }
     }
 
@@ -97,13 +102,6 @@ class FlashAttentionVector {
     static constexpr int32_t kEventTile = 0;  // tileUb (MTE2) and probsUb (MTE3)
     static constexpr int32_t kEventOut = 1;   // a part's acc and statistics (MTE3); also of result_
 
-    template <typename E>
-    __aicore__ inline AscendC::LocalTensor<E> Take(uint32_t elems) {
-        const uint32_t address = ubBytes_;
-        ubBytes_ += AlignUp(elems * sizeof(E), kBlockBytes);
-        return AscendC::LocalTensor<E>(AscendC::TPosition::VECCALC, address, elems);
-    }
-
     // This AIV's rows [rowBegin_, rowBegin_ + rows_) of the Q tile.
     __aicore__ inline void TakeRows(const AttentionTask& task) {
         const uint32_t firstHalf = AlignUp(CeilDiv(task.rows, 2), kFloatsPerBlock);
@@ -124,21 +122,11 @@ class FlashAttentionVector {
     // GM q of this AIV's rows -> UB, rounded to T -> GM workspace
     __aicore__ inline void CastQuery(const AttentionTask& task) {
         const uint32_t d = tiling_->headDim;
+        const RowLayout layout = {tiling_->numHeads, tiling_->groupSize, d};
         for (uint32_t row = 0; row < rows_; row += tiling_->vecRows) {
             const uint32_t count = MinOf(tiling_->vecRows, rows_ - row);
             AscendC::WaitFlag<AscendC::HardEvent::V_MTE2>(kEventTile);
-            for (uint32_t done = 0; done < count;) {
-                const RowRun run = RowRunAt(*tiling_, task.token, task.group,
-                                            rowBegin_ + row + done, count - done);
-                AscendC::DataCopyExtParams params;
-                params.blockCount = run.tokens;
-                params.blockLen = run.heads * d * sizeof(Q);
-                params.srcStride = (tiling_->numHeads - tiling_->groupSize) * d * sizeof(Q);
-                params.dstStride = 0;
-                AscendC::DataCopyPadExtParams<Q> pad;
-                AscendC::DataCopyPad(tileUb_[done * d], q_[run.offset], params, pad);
-                done += run.rows;
-            }
+            CopyRowsIn(tileUb_, q_, layout, task.token, task.group, rowBegin_ + row, count);
             AscendC::SetFlag<AscendC::HardEvent::MTE2_V>(kEventTile);
             AscendC::WaitFlag<AscendC::HardEvent::MTE2_V>(kEventTile);
             AscendC::WaitFlag<AscendC::HardEvent::MTE3_V>(kEventTile);
@@ -164,7 +152,7 @@ class FlashAttentionVector {
         AscendC::WaitFlag<AscendC::HardEvent::MTE2_V>(kEventTile);
         AscendC::Muls(tileUb_, tileUb_, tiling_->scale, count * cols);
         AscendC::PipeBarrier<PIPE_V>();
-        MaskTile(task, row, count, cols);
+        mask_.Hide(task, tileUb_, rowBegin_ + row, count, cols);
         UpdateMax(task, row, count, cols);
         SubRows(tileUb_, blocksUb_, count, cols);
 
@@ -185,52 +173,6 @@ class FlashAttentionVector {
         AscendC::WaitFlag<AscendC::HardEvent::V_MTE3>(kEventTile);
         AscendC::DataCopy(probs_[slot], probsUb_, count * cols);
         AscendC::SetFlag<AscendC::HardEvent::MTE3_V>(kEventTile);
-    }
-
-    // Query at p sees [0, prefix) and [lo, hi); everything else of the tile becomes -inf.
-    __aicore__ inline void MaskTile(const AttentionTask& task, uint32_t row, uint32_t count,
-                                    uint32_t cols) {
-        const uint32_t group = tiling_->groupSize;
-        for (uint32_t done = 0; done < count;) {
-            const uint32_t tileRow = rowBegin_ + row + done;
-            const uint32_t live = MinOf(group - tileRow % group, count - done);
-            MaskToken(task, task.position + static_cast<int32_t>(tileRow / group), done, live,
-                      cols);
-            done += live;
-        }
-        AscendC::PipeBarrier<PIPE_V>();
-    }
-
-    __aicore__ inline void MaskToken(const AttentionTask& task, int32_t position, uint32_t row,
-                                     uint32_t live, uint32_t cols) {
-        const int32_t len = static_cast<int32_t>(task.seqLenKv);
-        const int32_t prefix = static_cast<int32_t>(task.prefixLen);
-        const int32_t window = static_cast<int32_t>(tiling_->window);
-        int32_t hi = len;
-        if (tiling_->causal != 0) {
-            hi = MinOf(len, position + 1);
-        } else if (window != 0) {
-            hi = MinOf(len, MinOf(position, len) + window);
-        }
-        const int32_t lo = window != 0 ? MaxOf(0, position - window + 1) : 0;
-        Hide(task, MaxOf(prefix, hi), static_cast<int32_t>(task.kvStart + cols), row, live, cols);
-        if (lo > prefix) {
-            // The two ranges may share a 32-byte block.
-            AscendC::PipeBarrier<PIPE_V>();
-            Hide(task, prefix, MinOf(lo, MaxOf(prefix, hi)), row, live, cols);
-        }
-    }
-
-    // Keys [from, to) of the sequence, as far as they lie in the tile.
-    __aicore__ inline void Hide(const AttentionTask& task, int32_t from, int32_t to, uint32_t row,
-                                uint32_t live, uint32_t cols) {
-        const int32_t start = static_cast<int32_t>(task.kvStart);
-        const int32_t begin = MaxOf(from - start, 0);
-        const int32_t end = MinOf(to - start, static_cast<int32_t>(cols));
-        if (begin < end) {
-            MaskColumns(tileUb_, row, live, cols, static_cast<uint32_t>(begin),
-                        static_cast<uint32_t>(end));
-        }
     }
 
     // blocks = the new maximum of each row, alpha = exp(old - new)
@@ -308,6 +250,7 @@ class FlashAttentionVector {
 
     const FlashAttentionTilingData* tiling_ = nullptr;
     FlashAttentionOutput<Q> result_;
+    AttentionMask mask_;
     AscendC::GlobalTensor<Q> q_;
     AscendC::GlobalTensor<float> partAcc_;
     AscendC::GlobalTensor<float> partMax_;
@@ -326,7 +269,6 @@ class FlashAttentionVector {
     AscendC::LocalTensor<float> rowMaxUb_[kMaxTaskSlots];
     AscendC::LocalTensor<float> rowSumUb_[kMaxTaskSlots];
     AscendC::LocalTensor<float> alphaUb_[kMaxTaskSlots];
-    uint32_t ubBytes_ = 0;
     uint32_t rowBegin_ = 0;
     uint32_t rows_ = 0;
     uint32_t state_ = 0;

@@ -6,16 +6,15 @@
 // - S, dP(t+3) are written after AIC waited for P(t), which each AIV set after it had read its rows
 //   of S, dP(t): the set is on MTE3, which waits for the vector calls that follow those loads;
 // - P, dS(t+3) are written after AIV waited for S(t+3), set on FIX after the Fixpipes of C2(t),
-// whose
-//   products had read P, dS(t);
+//   whose products had read P, dS(t);
 // - the parts (t+3) are written after AIC waited for P(t+3), which each AIV set after V2(t): the
-// set
-//   is on MTE3, and every pass of V2(t), one without stores too, made MTE3 wait for its loads.
+//   set is on MTE3, and every pass of V2(t), one without stores too, made MTE3 wait for its loads.
 // The sums of dQ, lse and D in the workspace belong to one AIV a place (PlaceOf), for all items.
 #ifndef ASCEND_OPS_FLASH_ATTENTION_GRAD_KERNEL_H_
 #define ASCEND_OPS_FLASH_ATTENTION_GRAD_KERNEL_H_
 
 #include "flash_attention_grad/op_kernel/flash_attention_grad_cube.h"
+#include "flash_attention_grad/op_kernel/flash_attention_grad_gm.h"
 #include "flash_attention_grad/op_kernel/flash_attention_grad_tasks.h"
 #include "flash_attention_grad/op_kernel/flash_attention_grad_tiling_data.h"
 #include "flash_attention_grad/op_kernel/flash_attention_grad_vector.h"

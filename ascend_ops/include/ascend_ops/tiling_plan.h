@@ -19,9 +19,18 @@
 namespace ascend_ops {
 
 struct PlannedBuffer {
-    std::string memory;  // ub, l1, l0a, l0b or l0c
+    std::string memory;  // ub, l1, l0a, l0b or l0c; ub_combine: UB once more, in a later step
     std::string name;
     uint64_t bytes;
+};
+
+// Keys that are cut: where, into how many parts of how many sequences, and what the parts take
+// behind the workspaces of the cores. No sequences: nothing is cut.
+struct PlannedSplit {
+    uint32_t keysPerPart = 0;
+    uint32_t sequences = 0;
+    uint64_t parts = 0;
+    uint64_t workspaceBytes = 0;
 };
 
 struct TilingPlan {
@@ -30,6 +39,7 @@ struct TilingPlan {
     uint32_t numCores = 0;
     uint32_t taskSlots = 1;       // tasks in flight
     uint64_t workspaceBytes = 0;  // of one core
+    PlannedSplit split;
     std::string reason;
 };
 

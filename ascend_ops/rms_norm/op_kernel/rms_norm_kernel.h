@@ -3,7 +3,9 @@
 #define ASCEND_OPS_RMS_NORM_KERNEL_H_
 
 #include "common/op_kernel/tile_math.h"
+#include "common/op_kernel/ub_space.h"
 #include "kernel_operator.h"
+#include "rms_norm/op_kernel/rms_norm_rows.h"
 #include "rms_norm/op_kernel/rms_norm_tiling_data.h"
 
 namespace ascend_ops {
@@ -31,19 +33,12 @@ class RmsNormKernel {
             total_.SetGlobalBuffer((__gm__ T*)gm.total);
         }
         const uint32_t elems = tiling->rowsPerTile * tiling->pitch;
-        const uint32_t rows = AlignUp(tiling->rowsPerTile, kFloatsPerBlock);
         for (uint32_t buffer = 0; buffer < tiling->numBuffers; ++buffer) {
-            xUb_[buffer] = Take<T>(elems);
-            if constexpr (kResidual) residualUb_[buffer] = Take<T>(elems);
+            xUb_[buffer] = ub_.Take<T>(elems);
+            if constexpr (kResidual) residualUb_[buffer] = ub_.Take<T>(elems);
         }
-        if constexpr (!kIsFloat) wideUb_ = Take<float>(elems);
-        workUb_ = Take<float>(elems);
-        weightUb_ = Take<float>(tiling->pitch);
-        foldUb_ = Take<float>(rows * kFloatsPerRepeat);
-        blocksUb_ = Take<float>(rows * kFloatsPerBlock);
-        rmsUb_ = Take<float>(rows);
-        countUb_ = Take<float>(rows);
-        onesUb_ = Take<float>(rows);
+        if constexpr (!kIsFloat) wideUb_ = ub_.Take<float>(elems);
+        rows_.Init(tiling, &ub_);
     }
 
     __aicore__ inline void Process() {
@@ -52,7 +47,7 @@ class RmsNormKernel {
         const uint32_t end = MinOf(begin + tiling_->rowsPerCore, tiling_->numRows);
         const uint32_t tiles = CeilDiv(end - begin, tiling_->rowsPerTile);
         if (tiles == 0) return;
-        FillConstants();
+        rows_.FillConstants();
         LoadWeight();
         const uint32_t ahead = tiling_->numBuffers - 1;
         for (uint32_t buffer = 0; buffer <= ahead; ++buffer) {
@@ -73,13 +68,6 @@ class RmsNormKernel {
     static constexpr bool kIsFloat = IsSame<T, float>::kValue;
     static constexpr int32_t kWeightEvent = 2;
 
-    template <typename E>
-    __aicore__ inline AscendC::LocalTensor<E> Take(uint32_t elems) {
-        const uint32_t address = ubBytes_;
-        ubBytes_ += AlignUp(elems * static_cast<uint32_t>(sizeof(E)), kBlockBytes);
-        return AscendC::LocalTensor<E>(AscendC::TPosition::VECCALC, address, elems);
-    }
-
     __aicore__ inline int32_t EventOf(uint32_t buffer) { return static_cast<int32_t>(buffer); }
 
     __aicore__ inline uint32_t BufferOf(uint32_t tile) { return tile % tiling_->numBuffers; }
@@ -90,15 +78,6 @@ class RmsNormKernel {
 
     __aicore__ inline uint64_t OffsetOf(uint32_t tile, uint32_t begin) {
         return static_cast<uint64_t>(begin + tile * tiling_->rowsPerTile) * tiling_->hiddenSize;
-    }
-
-    __aicore__ inline void FillConstants() {
-        const uint32_t rows = AlignUp(tiling_->rowsPerTile, kFloatsPerBlock);
-        AscendC::Duplicate(rmsUb_, 1.0f, static_cast<int32_t>(rows));
-        AscendC::Duplicate(countUb_, static_cast<float>(tiling_->hiddenSize),
-                           static_cast<int32_t>(rows));
-        AscendC::Duplicate(onesUb_, 1.0f, static_cast<int32_t>(rows));
-        AscendC::PipeBarrier<PIPE_V>();
     }
 
     // GM src (rows, hiddenSize) -> UB dst (rows, pitch), zeros behind each row
@@ -124,16 +103,16 @@ class RmsNormKernel {
 
     // GM weight (hiddenSize,) -> UB weight in float, by way of the work buffer
     __aicore__ inline void LoadWeight() {
-        const auto raw = workUb_.template ReinterpretCast<T>();
+        const auto raw = rows_.Work().template ReinterpretCast<T>();
         if constexpr (kIsFloat) {
-            CopyRowsIn(weightUb_, weight_, 1);
+            CopyRowsIn(rows_.Weight(), weight_, 1);
         } else {
             CopyRowsIn(raw, weight_, 1);
         }
         AscendC::SetFlag<AscendC::HardEvent::MTE2_V>(kWeightEvent);
         AscendC::WaitFlag<AscendC::HardEvent::MTE2_V>(kWeightEvent);
         if constexpr (!kIsFloat) {
-            AscendC::Cast(weightUb_, raw, AscendC::RoundMode::CAST_NONE, tiling_->pitch);
+            AscendC::Cast(rows_.Weight(), raw, AscendC::RoundMode::CAST_NONE, tiling_->pitch);
             AscendC::PipeBarrier<PIPE_V>();
         }
     }
@@ -169,17 +148,12 @@ class RmsNormKernel {
         const uint32_t elems = rows * tiling_->pitch;
         AscendC::WaitFlag<AscendC::HardEvent::MTE2_V>(EventOf(buffer));
         const AscendC::LocalTensor<float> h = Widen(buffer, elems);
-        AscendC::Mul(workUb_, h, h, static_cast<int32_t>(elems));
-        AscendC::Duplicate(foldUb_, 0.0f, static_cast<int32_t>(rows * kFloatsPerRepeat));
-        AscendC::PipeBarrier<PIPE_V>();
-        FoldRows(rows);
-        RootMeanSquares(rows);
-        DivideByRms(h, rows);
+        rows_.Normalize(h, rows);
         if constexpr (kIsFloat) {
-            MulByWeight(xUb_[buffer], rows);
+            rows_.MulByWeight(xUb_[buffer], rows);
         } else {
-            MulByWeight(workUb_, rows);
-            AscendC::Cast(xUb_[buffer], workUb_, AscendC::RoundMode::CAST_RINT, elems);
+            rows_.MulByWeight(rows_.Work(), rows);
+            AscendC::Cast(xUb_[buffer], rows_.Work(), AscendC::RoundMode::CAST_RINT, elems);
         }
         AscendC::SetFlag<AscendC::HardEvent::V_MTE3>(EventOf(buffer));
     }
@@ -196,9 +170,10 @@ class RmsNormKernel {
         } else {
             AscendC::Cast(wideUb_, xUb_[buffer], AscendC::RoundMode::CAST_NONE, elems);
             if constexpr (kResidual) {
-                AscendC::Cast(workUb_, residualUb_[buffer], AscendC::RoundMode::CAST_NONE, elems);
+                const AscendC::LocalTensor<float> work = rows_.Work();
+                AscendC::Cast(work, residualUb_[buffer], AscendC::RoundMode::CAST_NONE, elems);
                 AscendC::PipeBarrier<PIPE_V>();
-                AscendC::Add(wideUb_, wideUb_, workUb_, static_cast<int32_t>(elems));
+                AscendC::Add(wideUb_, wideUb_, work, static_cast<int32_t>(elems));
                 AscendC::PipeBarrier<PIPE_V>();
                 AscendC::Cast(residualUb_[buffer], wideUb_, AscendC::RoundMode::CAST_RINT, elems);
                 AscendC::PipeBarrier<PIPE_V>();
@@ -207,110 +182,6 @@ class RmsNormKernel {
             AscendC::PipeBarrier<PIPE_V>();
             return wideUb_;
         }
-    }
-
-    // fold[row, :] = sums of work[row, :] by lane, 64 a row
-    __aicore__ inline void FoldRows(uint32_t rows) {
-        const uint32_t pitch = tiling_->pitch;
-        uint32_t cols = tiling_->hiddenSize;
-        if (tiling_->acrossRows != 0) {
-            const uint8_t step = pitch / kFloatsPerBlock;
-            for (uint32_t col = 0; col < cols; col += kFloatsPerRepeat) {
-                const uint64_t mask = MinOf(kFloatsPerRepeat, cols - col);
-                AscendC::Add(foldUb_, foldUb_, workUb_[col], mask, rows, {1, 1, 1, 8, 8, step});
-                AscendC::PipeBarrier<PIPE_V>();
-            }
-            return;
-        }
-        // Halves of each row onto one another: a tree of additions.
-        while (cols > kFloatsPerRepeat) {
-            const uint32_t keep = AlignUp(CeilDiv(cols, 2), kFloatsPerRepeat);
-            for (uint32_t row = 0; row < rows; ++row) {
-                const auto first = workUb_[row * pitch];
-                AscendC::Add(first, first, workUb_[row * pitch + keep],
-                             static_cast<int32_t>(cols - keep));
-            }
-            AscendC::PipeBarrier<PIPE_V>();
-            cols = keep;
-        }
-        for (uint32_t row = 0; row < rows; ++row) {
-            const auto fold = foldUb_[row * kFloatsPerRepeat];
-            AscendC::Add(fold, fold, workUb_[row * pitch], static_cast<int32_t>(cols));
-        }
-        AscendC::PipeBarrier<PIPE_V>();
-    }
-
-    // blocks[row] = sqrt(mean + eps), eight times; its inverse for half
-    __aicore__ inline void RootMeanSquares(uint32_t rows) {
-        const int32_t count = static_cast<int32_t>(rows);
-        ReduceRepeatSum(rmsUb_, foldUb_, count);
-        AscendC::PipeBarrier<PIPE_V>();
-        AscendC::Div(rmsUb_, rmsUb_, countUb_, count);
-        AscendC::PipeBarrier<PIPE_V>();
-        AscendC::Adds(rmsUb_, rmsUb_, tiling_->eps, count);
-        AscendC::PipeBarrier<PIPE_V>();
-        AscendC::Sqrt(rmsUb_, rmsUb_, count);
-        AscendC::PipeBarrier<PIPE_V>();
-        if constexpr (!kIsFloat) {
-            AscendC::Div(rmsUb_, onesUb_, rmsUb_, count);
-            AscendC::PipeBarrier<PIPE_V>();
-        }
-        AscendC::Brcb(blocksUb_, rmsUb_, CeilDiv(rows, kFloatsPerBlock), {1, 8});
-        AscendC::PipeBarrier<PIPE_V>();
-    }
-
-    // work[row, :] = h[row, :] / rms[row]
-    __aicore__ inline void DivideByRms(const AscendC::LocalTensor<float>& h, uint32_t rows) {
-        const uint32_t cols = tiling_->hiddenSize;
-        if (tiling_->acrossRows != 0) {
-            const uint8_t step = tiling_->pitch / kFloatsPerBlock;
-            for (uint32_t col = 0; col < cols; col += kFloatsPerRepeat) {
-                const uint64_t mask = MinOf(kFloatsPerRepeat, cols - col);
-                Scale(col, h, blocksUb_, mask, rows, {1, 1, 0, step, step, 1});
-            }
-        } else {
-            const uint32_t repeats = cols / kFloatsPerRepeat;
-            const uint32_t tail = cols % kFloatsPerRepeat;
-            for (uint32_t row = 0; row < rows; ++row) {
-                const auto block = blocksUb_[row * kFloatsPerBlock];
-                const uint32_t at = row * tiling_->pitch;
-                if (repeats > 0) {
-                    Scale(at, h, block, kFloatsPerRepeat, repeats, {1, 1, 0, 8, 8, 0});
-                }
-                if (tail > 0) Scale(at + cols - tail, h, block, tail, 1, {1, 1, 0, 8, 8, 0});
-            }
-        }
-        AscendC::PipeBarrier<PIPE_V>();
-    }
-
-    // Half multiplies by the inverse: cheaper, and what it loses vanishes when y is rounded.
-    __aicore__ inline void Scale(uint32_t at, const AscendC::LocalTensor<float>& h,
-                                 const AscendC::LocalTensor<float>& blocks, uint64_t mask,
-                                 uint8_t repeats, const AscendC::BinaryRepeatParams& params) {
-        if constexpr (kIsFloat) {
-            AscendC::Div(workUb_[at], h[at], blocks, mask, repeats, params);
-        } else {
-            AscendC::Mul(workUb_[at], h[at], blocks, mask, repeats, params);
-        }
-    }
-
-    // dst[row, :] = work[row, :] * weight
-    __aicore__ inline void MulByWeight(const AscendC::LocalTensor<float>& dst, uint32_t rows) {
-        const uint32_t cols = tiling_->hiddenSize;
-        if (tiling_->acrossRows != 0) {
-            const uint8_t step = tiling_->pitch / kFloatsPerBlock;
-            for (uint32_t col = 0; col < cols; col += kFloatsPerRepeat) {
-                const uint64_t mask = MinOf(kFloatsPerRepeat, cols - col);
-                AscendC::Mul(dst[col], workUb_[col], weightUb_[col], mask, rows,
-                             {1, 1, 1, step, step, 0});
-            }
-        } else {
-            for (uint32_t row = 0; row < rows; ++row) {
-                const uint32_t at = row * tiling_->pitch;
-                AscendC::Mul(dst[at], workUb_[at], weightUb_, static_cast<int32_t>(cols));
-            }
-        }
-        AscendC::PipeBarrier<PIPE_V>();
     }
 
     const RmsNormTilingData* tiling_ = nullptr;
@@ -322,14 +193,8 @@ class RmsNormKernel {
     AscendC::LocalTensor<T> xUb_[2];         // (rowsPerTile, pitch): x comes, y goes
     AscendC::LocalTensor<T> residualUb_[2];  // the same: residual comes, x + residual goes
     AscendC::LocalTensor<float> wideUb_;     // x in float, where T is half
-    AscendC::LocalTensor<float> workUb_;     // squares, then h / rms
-    AscendC::LocalTensor<float> weightUb_;   // (pitch,)
-    AscendC::LocalTensor<float> foldUb_;     // (rowsPerTile, 64)
-    AscendC::LocalTensor<float> blocksUb_;   // (rowsPerTile, 8)
-    AscendC::LocalTensor<float> rmsUb_;      // (rowsPerTile,), as are the next two
-    AscendC::LocalTensor<float> countUb_;    // hiddenSize
-    AscendC::LocalTensor<float> onesUb_;
-    uint32_t ubBytes_ = 0;
+    RmsNormRows<T> rows_;
+    UbSpace ub_;
 };
 
 }  // namespace ascend_ops

@@ -3,6 +3,7 @@
 #define ASCEND_OPS_ROPE_APPEND_KERNEL_H_
 
 #include "common/op_kernel/tile_math.h"
+#include "common/op_kernel/ub_space.h"
 #include "kernel_operator.h"
 #include "rope_append/op_kernel/rope_append_tiling_data.h"
 
@@ -41,17 +42,17 @@ class RopeAppendKernel {
         seqLenKv_.SetGlobalBuffer((__gm__ int32_t*)gm.seqLenKv);
 
         const uint32_t elems = tiling->headsPerPass * tiling->headDim;
-        rawUb_ = Take<Q>(elems);
-        xUb_ = Take<float>(elems);
-        outUb_ = Take<T>(elems);
-        swapUb_ = Take<float>(tiling->headsPerPass * tiling->rotaryDim);
-        cosRawUb_ = Take<float>(tiling->rotaryDim);
-        sinRawUb_ = Take<float>(tiling->rotaryDim);
-        cosUb_ = Take<float>(tiling->rotaryDim);
-        sinUb_ = Take<float>(tiling->rotaryDim);
-        signUb_ = Take<float>(tiling->rotaryDim);
-        pairOffsetUb_ = Take<uint32_t>(tiling->rotaryDim);
-        swapOffsetUb_ = Take<uint32_t>(tiling->rotaryDim);
+        rawUb_ = ub_.Take<Q>(elems);
+        xUb_ = ub_.Take<float>(elems);
+        outUb_ = ub_.Take<T>(elems);
+        swapUb_ = ub_.Take<float>(tiling->headsPerPass * tiling->rotaryDim);
+        cosRawUb_ = ub_.Take<float>(tiling->rotaryDim);
+        sinRawUb_ = ub_.Take<float>(tiling->rotaryDim);
+        cosUb_ = ub_.Take<float>(tiling->rotaryDim);
+        sinUb_ = ub_.Take<float>(tiling->rotaryDim);
+        signUb_ = ub_.Take<float>(tiling->rotaryDim);
+        pairOffsetUb_ = ub_.Take<uint32_t>(tiling->rotaryDim);
+        swapOffsetUb_ = ub_.Take<uint32_t>(tiling->rotaryDim);
     }
 
     __aicore__ inline void Process() {
@@ -74,13 +75,6 @@ class RopeAppendKernel {
 
   private:
     static constexpr int32_t kEvent = 0;
-
-    template <typename E>
-    __aicore__ inline AscendC::LocalTensor<E> Take(uint32_t elems) {
-        const uint32_t address = ubBytes_;
-        ubBytes_ += AlignUp(elems * sizeof(E), kBlockBytes);
-        return AscendC::LocalTensor<E>(AscendC::TPosition::VECCALC, address, elems);
-    }
 
     // Byte offsets of the pair's angle and of the pair's other element, and the signs of sin.
     __aicore__ inline void FillPatterns() {
@@ -237,7 +231,7 @@ class RopeAppendKernel {
     AscendC::LocalTensor<float> signUb_;
     AscendC::LocalTensor<uint32_t> pairOffsetUb_;
     AscendC::LocalTensor<uint32_t> swapOffsetUb_;
-    uint32_t ubBytes_ = 0;
+    UbSpace ub_;
 };
 
 }  // namespace ascend_ops

@@ -3,6 +3,7 @@
 #define ASCEND_OPS_SWIGLU_KERNEL_H_
 
 #include "common/op_kernel/tile_math.h"
+#include "common/op_kernel/ub_space.h"
 #include "kernel_operator.h"
 #include "swiglu/op_kernel/swiglu_tiling_data.h"
 
@@ -18,14 +19,14 @@ class SwigluKernel {
         x_.SetGlobalBuffer((__gm__ T*)x);
         out_.SetGlobalBuffer((__gm__ T*)out);
         for (uint32_t buffer = 0; buffer < kBuffers; ++buffer) {
-            gateUb_[buffer] = Take<T>(tiling->tileElems);
-            valueUb_[buffer] = Take<T>(tiling->tileElems);
+            gateUb_[buffer] = ub_.Take<T>(tiling->tileElems);
+            valueUb_[buffer] = ub_.Take<T>(tiling->tileElems);
         }
         if constexpr (!kIsFloat) {
-            wideGateUb_ = Take<float>(tiling->tileElems);
-            wideValueUb_ = Take<float>(tiling->tileElems);
+            wideGateUb_ = ub_.Take<float>(tiling->tileElems);
+            wideValueUb_ = ub_.Take<float>(tiling->tileElems);
         }
-        workUb_ = Take<float>(tiling->tileElems);
+        workUb_ = ub_.Take<float>(tiling->tileElems);
     }
 
     __aicore__ inline void Process() {
@@ -60,13 +61,6 @@ class SwigluKernel {
         uint32_t cols;
         uint32_t pitch;
     };
-
-    template <typename E>
-    __aicore__ inline AscendC::LocalTensor<E> Take(uint32_t elems) {
-        const uint32_t address = ubBytes_;
-        ubBytes_ += AlignUp(elems * static_cast<uint32_t>(sizeof(E)), kBlockBytes);
-        return AscendC::LocalTensor<E>(AscendC::TPosition::VECCALC, address, elems);
-    }
 
     __aicore__ inline int32_t EventOf(uint64_t tile) {
         return static_cast<int32_t>(tile % kBuffers);
@@ -155,7 +149,7 @@ class SwigluKernel {
     AscendC::LocalTensor<float> wideGateUb_;     // both in float, where T is half
     AscendC::LocalTensor<float> wideValueUb_;
     AscendC::LocalTensor<float> workUb_;
-    uint32_t ubBytes_ = 0;
+    UbSpace ub_;
 };
 
 }  // namespace ascend_ops
