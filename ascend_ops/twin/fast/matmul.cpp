@@ -20,13 +20,16 @@ constexpr uint32_t kMaxFractals = kLanes == 16 ? 2 : 1;
 constexpr uint32_t kBlockK = RightOperand::kBlockK;
 constexpr uint32_t kFewRows = 16;
 constexpr uint32_t kRowBytes = 32;  // of a fractal
+constexpr uint32_t kSlab = 64;      // rows of k
+constexpr uint32_t kMaxSlabCols = sizeof(RightOperand::columns) / sizeof(float) / kSlab / kCols;
 
-// A piece of the left operand along k: fractals that follow one another, rows with k inside, and
-// `rowStep` floats from 16 rows to the next 16.
+// A piece of the left operand along k, in slices of a fractal's width. Steps count floats.
 struct LeftPiece {
     const float* data;
-    uint32_t rowStep;
     uint32_t k;
+    uint32_t sliceStep;  // from one slice to the next
+    uint32_t rowPitch;   // from one row to the next
+    uint32_t row16Step;  // from 16 rows to the next 16
 };
 
 // One product of a register tile. The right operand's fractals are k with 16 columns inside,
@@ -64,8 +67,10 @@ void Tile(const ProductTarget& c, const TileOperands& t, uint32_t row, uint32_t 
         }
     };
     for (uint32_t piece = 0; piece < t.pieces; ++piece) {
-        const float* a = t.left[piece].data + row * t.left[piece].rowStep + done * t.fractalK;
-        for (uint32_t k0 = 0; k0 < t.left[piece].k; k0 += t.fractalK) {
+        const LeftPiece& left = t.left[piece];
+        const uint32_t pitch = left.rowPitch;
+        const float* a = left.data + row * left.row16Step + done * pitch;
+        for (uint32_t k0 = 0; k0 < left.k; k0 += t.fractalK) {
             if (chainLeft == 0) {
                 close();
                 accumulate = true;
@@ -74,7 +79,7 @@ void Tile(const ProductTarget& c, const TileOperands& t, uint32_t row, uint32_t 
                     for (Vector& sum : row) sum = Vector{};
                 }
             }
-            const uint32_t depth = std::min(t.fractalK, t.left[piece].k - k0);
+            const uint32_t depth = std::min(t.fractalK, left.k - k0);
             for (uint32_t k = 0; k < depth; ++k) {
                 Vector bRow[vectors];
                 for (uint32_t v = 0; v < vectors; ++v) {
@@ -82,11 +87,11 @@ void Tile(const ProductTarget& c, const TileOperands& t, uint32_t row, uint32_t 
                                    (v % kVectorsPerFractal) * kLanes);
                 }
                 for (uint32_t r = 0; r < rows; ++r) {
-                    const Vector scalar = Broadcast(a[r * t.fractalK + k]);
+                    const Vector scalar = Broadcast(a[r * pitch + k]);
                     for (uint32_t v = 0; v < vectors; ++v) acc[r][v] += scalar * bRow[v];
                 }
             }
-            a += fractal;
+            a += left.sliceStep;
             b += t.rightStep;
             chainLeft -= t.fractalK;
         }
@@ -154,6 +159,11 @@ bool LiesByRows(FractalForm form) {
            form == FractalForm::kFloatRowsN;
 }
 
+// Bytes that one row of a fractal covers; a float fractal by rows of k is two in one.
+uint32_t RowBytes(FractalForm form) {
+    return form == FractalForm::kFloatRowsK ? 2 * kRowBytes : kRowBytes;
+}
+
 // While columns `col` and on of a view are read, `step` fractals wide, asks the memory for the next
 // ones. `at` is a fractal of theirs, `k1` its number along k.
 void PrefetchNext(const RightOperand& right, uint32_t at, uint32_t k1, uint32_t col, uint32_t step,
@@ -206,8 +216,8 @@ void GatherBlock(TileOperands* t, float* panel, const PendingProduct& p, RightOp
             PrefetchNext(right, source, k1, at1, fractals, colFractals);
             FractalToPanelOfK(panel, right, source, p.fractalK);
         }
-        t->left[t->pieces++] = {from.a + *done * kCols, Fractals(from.k, p.fractalK) * fractal,
-                                depth};
+        t->left[t->pieces++] = {from.a + *done * kCols, depth, fractal, p.fractalK,
+                                Fractals(from.k, p.fractalK) * fractal};
         room -= deep * p.fractalK;
         *done += depth;
         if (*done == from.k) {
@@ -248,12 +258,55 @@ void RowsLead(const ProductTarget& target, const PendingProduct& p, uint32_t m,
     }
 }
 
+// Whether the fractals in a row of `count` lie side by side in GM, so that their rows are one.
+bool AreOneView(const RightOperand& right, const uint32_t* at, uint32_t count) {
+    const auto* first = static_cast<const uint8_t*>(right.source[at[0]]);
+    const uint32_t pitch = right.pitch[at[0]], width = RowBytes(right.form[at[0]]);
+    if (pitch <= kRowBytes) return false;
+    for (uint32_t i = 1; i < count; ++i) {
+        if (right.source[at[i]] != first + i * width || right.pitch[at[i]] != pitch) return false;
+    }
+    return true;
+}
+
+// Elements of 16 bits, as floats.
+void Widen(float* to, const void* from, FractalForm form, uint32_t count) {
+    if (form == FractalForm::kHalfRowsN || form == FractalForm::kHalfRowsK) {
+        ToFloats(to, static_cast<const half*>(from), count);
+    } else {
+        ToFloats(to, static_cast<const bfloat16_t*>(from), count);
+    }
+}
+
+// 16 rows of n with all `k` inside, as a left operand of floats. Whole rows are read one after the
+// other, as memory likes it; floats stay where they are.
+LeftPiece RowsOfN(float* rows, const RightOperand& right, const uint32_t* slices, uint32_t depth,
+                  uint32_t col, uint32_t k, uint32_t fractalK) {
+    uint32_t at[kBlockK / 8];
+    for (uint32_t i = 0; i < depth; ++i) at[i] = slices[i] + col;
+    if (!AreOneView(right, at, depth)) {
+        const uint32_t fractal = kCols * fractalK;
+        for (uint32_t i = 0; i < depth; ++i) FractalByRows(rows + i * fractal, right, at[i]);
+        return {rows, k, fractal, fractalK, 0};
+    }
+    const auto* source = static_cast<const uint8_t*>(right.source[at[0]]);
+    const uint32_t pitch = right.pitch[at[0]];
+    if (right.form[at[0]] == FractalForm::kFloatRowsN) {
+        const uint32_t floats = pitch / static_cast<uint32_t>(sizeof(float));
+        return {reinterpret_cast<const float*>(source), k, fractalK, floats, 0};
+    }
+    const uint32_t width = depth * fractalK;
+    for (uint32_t n = 0; n < kCols; ++n) {
+        Widen(rows + n * width, source + n * pitch, right.form[at[0]], width);
+    }
+    return {rows, k, fractalK, width, 0};
+}
+
 // Few rows, and B by rows of n: the rows of A are the lanes and those of B are broadcast, so that B
 // need not be turned. The result comes out transposed, 16 x 16 at a time.
 void ColumnsLead(const ProductTarget& target, const PendingProduct& p, uint32_t m,
                  RightOperand& right) {
     float* turned = right.turned;
-    float* rows = right.columns;
     alignas(64) float square[kCols * kCols];
     alignas(64) float result[kCols * kCols];
     const uint32_t colFractals = Fractals(p.n, kCols), fractal = kCols * p.fractalK;
@@ -267,19 +320,13 @@ void ColumnsLead(const ProductTarget& target, const PendingProduct& p, uint32_t 
         }
     }
     TileOperands t;
-    t.left[0] = {rows, 0, k};
     t.pieces = 1;
     t.right = turned;
     t.rightStep = fractal;
     t.fractalK = p.fractalK;
     for (uint32_t col = 0; col < colFractals; ++col) {
-        for (uint32_t k1 = 0; k1 < depth; ++k1) {
-            FractalByRows(rows + k1 * fractal, right, slices[k1] + col);
-        }
+        t.left[0] = RowsOfN(right.columns, right, slices, depth, col, k, p.fractalK);
         ForPasses(kCols, [&](uint32_t done, uint32_t live) {
-            for (uint32_t k1 = done * depth / kCols; k1 < (done + live) * depth / kCols; ++k1) {
-                PrefetchNext(right, slices[k1] + col, k1, col, 1, colFractals);
-            }
             const ProductTarget c = {square + done * kCols, kCols, 0, 0};
             TileOfRows<1>(live, c, t, 0, done, false);
         });
@@ -289,6 +336,66 @@ void ColumnsLead(const ProductTarget& target, const PendingProduct& p, uint32_t 
                         static_cast<uint64_t>(col) * target.colFractalStep;
             for (uint32_t n = 0; n < kCols; ++n) {
                 to[n] = p.accumulate ? to[n] + result[row * kCols + n] : result[row * kCols + n];
+            }
+        }
+    }
+}
+
+// Rows of k, a slab of them at a time, as panels of 16 columns. Whole rows are read one after the
+// other where they lie in GM.
+void GatherSlab(float* panels, const RightOperand& right, uint32_t first, uint32_t slices,
+                uint32_t colFractals, uint32_t fractalK) {
+    const uint32_t fractal = kCols * fractalK, panel = slices * fractal;
+    uint32_t at[kMaxSlabCols];
+    for (uint32_t slice = 0; slice < slices; ++slice, panels += fractal) {
+        for (uint32_t col = 0; col < colFractals; ++col) at[col] = first++;
+        const FractalForm form = right.form[at[0]];
+        if (LiesByRows(form) || !AreOneView(right, at, colFractals)) {
+            for (uint32_t col = 0; col < colFractals; ++col) {
+                FractalToPanelOfK(panels + col * panel, right, at[col], fractalK);
+            }
+            continue;
+        }
+        const auto* row = static_cast<const uint8_t*>(right.source[at[0]]);
+        const uint32_t width = RowBytes(form);
+        for (uint32_t k = 0; k < fractalK; ++k, row += right.pitch[at[0]]) {
+            for (uint32_t col = 0; col < colFractals; ++col) {
+                float* to = panels + col * panel + k * kCols;
+                if (form == FractalForm::kFloatRowsK) {
+                    std::memcpy(to, row + col * width, kCols * sizeof(float));
+                } else {
+                    Widen(to, row + col * width, form, kCols);
+                }
+            }
+        }
+    }
+}
+
+// Few rows, and B by rows of k: all columns of a slab of B are read before the next one is.
+void SlabsLead(const ProductTarget& target, const PendingProduct& p, uint32_t m,
+               RightOperand& right) {
+    const uint32_t colFractals = Fractals(p.n, kCols), fractal = kCols * p.fractalK;
+    TileOperands t;
+    t.pieces = 1;
+    t.rightStep = fractal;
+    t.fractalK = p.fractalK;
+    bool join = p.accumulate;
+    for (uint32_t i = 0; i < p.numParts; ++i) {
+        const ProductPart& part = p.parts[i];
+        for (uint32_t k = 0; k < part.k; k += kSlab, join = true) {
+            const uint32_t depth = std::min(kSlab, part.k - k);
+            const uint32_t slices = Fractals(depth, p.fractalK);
+            GatherSlab(right.columns, right, part.b + k / p.fractalK * colFractals, slices,
+                       colFractals, p.fractalK);
+            t.left[0] = {part.a + k * kCols, depth, fractal, p.fractalK, 0};
+            for (uint32_t col = 0; col < colFractals; ++col) {
+                t.right = right.columns + col * slices * fractal;
+                ForPasses(m, [&](uint32_t done, uint32_t rows) {
+                    ProductTarget c = target;
+                    c.data += static_cast<uint64_t>(col) * target.colFractalStep +
+                              static_cast<uint64_t>(done) * target.rowPitch;
+                    TileOfRows<1>(rows, c, t, 0, done, join);
+                });
             }
         }
     }
@@ -349,6 +456,9 @@ void MatMul(const ProductTarget& target, const PendingProduct& product, uint32_t
             RightOperand& right) {
     if (ColumnsMayLead(product, right)) {
         ColumnsLead(target, product, m, right);
+    } else if (m <= kFewRows && product.fractalK == 8 &&
+               Fractals(product.n, kCols) <= kMaxSlabCols) {
+        SlabsLead(target, product, m, right);
     } else {
         RowsLead(target, product, m, right);
     }
