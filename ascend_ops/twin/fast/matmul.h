@@ -22,9 +22,6 @@ struct ProductTarget {
 void MatMul(const ProductTarget& target, const PendingProduct& product, uint32_t m,
             RightOperand& right);
 
-// One fractal of L0B as a panel: fractalK rows of 16 n.
-void FractalToPanelOfK(float* panel, const RightOperand& right, uint32_t at, uint32_t fractalK);
-
 }  // namespace ascend_twin
 
 #endif  // ASCEND_TWIN_FAST_MATMUL_H_

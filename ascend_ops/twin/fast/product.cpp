@@ -9,12 +9,10 @@
 
 #include "ascend_twin/core.h"
 #include "matmul.h"
+#include "panels.h"
 
 namespace ascend_twin {
 namespace {
-
-constexpr uint32_t kCols = 16;
-uint32_t Fractals(uint32_t size, uint32_t side) { return (size + side - 1) / side; }
 
 CoreMemory* Memory() { return CurrentContext().memory; }
 
