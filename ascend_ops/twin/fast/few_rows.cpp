@@ -56,7 +56,6 @@ void SlabsLead(const ProductTarget& target, const PendingProduct& p, uint32_t m,
     const uint32_t colFractals = Fractals(p.n, kCols), fractal = kCols * p.fractalK;
     TileOperands t;
     t.pieces = 1;
-    t.rightStep = fractal;
     t.fractalK = p.fractalK;
     bool join = p.accumulate;
     for (uint32_t i = 0; i < p.numParts; ++i) {
@@ -67,13 +66,15 @@ void SlabsLead(const ProductTarget& target, const PendingProduct& p, uint32_t m,
             GatherSlab(right.columns, right, part.b + k / p.fractalK * colFractals, slices,
                        colFractals, p.fractalK);
             t.left[0] = {part.a + k * kCols, depth, fractal, p.fractalK, 0};
-            for (uint32_t col = 0; col < colFractals; ++col) {
+            for (uint32_t col = 0; col < colFractals; col += kMaxFractals) {
+                const uint32_t fractals = std::min(kMaxFractals, colFractals - col);
                 t.right = right.columns + col * slices * fractal;
+                t.rightStep = fractals * fractal;
                 ForPasses(m, [&](uint32_t done, uint32_t rows) {
                     ProductTarget c = target;
                     c.data += static_cast<uint64_t>(col) * target.colFractalStep +
                               static_cast<uint64_t>(done) * target.rowPitch;
-                    TileOfRows<1>(rows, c, t, 0, done, join);
+                    TileOfFractals(rows, fractals, c, t, 0, done, join);
                 });
             }
         }

@@ -58,11 +58,7 @@ void RowsLead(const ProductTarget& target, const PendingProduct& p, uint32_t m,
                     c.data += static_cast<uint64_t>(row) * target.rowFractalStep +
                               static_cast<uint64_t>(col) * target.colFractalStep +
                               static_cast<uint64_t>(done) * target.rowPitch;
-                    if (kMaxFractals == 2 && fractals == 2) {
-                        TileOfRows<kMaxFractals>(rows, c, t, row, done, join);
-                    } else {
-                        TileOfRows<1>(rows, c, t, row, done, join);
-                    }
+                    TileOfFractals(rows, fractals, c, t, row, done, join);
                 });
             }
         }

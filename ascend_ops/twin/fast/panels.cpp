@@ -1,6 +1,7 @@
 // Widens and turns what LoadData has left in L0B, from L1 or from GM.
 #include "panels.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "transpose.h"
@@ -150,14 +151,20 @@ LeftPiece RowsOfN(float* rows, const RightOperand& right, const uint32_t* slices
 
 void GatherSlab(float* panels, const RightOperand& right, uint32_t first, uint32_t slices,
                 uint32_t colFractals, uint32_t fractalK) {
-    const uint32_t fractal = kCols * fractalK, panel = slices * fractal;
+    const uint32_t fractal = kCols * fractalK;
     uint32_t at[kMaxSlabCols];
-    for (uint32_t slice = 0; slice < slices; ++slice, panels += fractal) {
-        for (uint32_t col = 0; col < colFractals; ++col) at[col] = first++;
+    float* to[kMaxSlabCols];
+    for (uint32_t slice = 0; slice < slices; ++slice) {
+        for (uint32_t col = 0; col < colFractals; ++col) {
+            const uint32_t panel = col / kMaxFractals * kMaxFractals;
+            const uint32_t width = std::min(kMaxFractals, colFractals - panel);
+            at[col] = first++;
+            to[col] = panels + (panel * slices + slice * width + col - panel) * fractal;
+        }
         const FractalForm form = right.form[at[0]];
         if (LiesByRows(form) || !AreOneView(right, at, colFractals)) {
             for (uint32_t col = 0; col < colFractals; ++col) {
-                FractalToPanelOfK(panels + col * panel, right, at[col], fractalK);
+                FractalToPanelOfK(to[col], right, at[col], fractalK);
             }
             continue;
         }
@@ -165,11 +172,10 @@ void GatherSlab(float* panels, const RightOperand& right, uint32_t first, uint32
         const uint32_t width = RowBytes(form);
         for (uint32_t k = 0; k < fractalK; ++k, row += right.pitch[at[0]]) {
             for (uint32_t col = 0; col < colFractals; ++col) {
-                float* to = panels + col * panel + k * kCols;
                 if (form == FractalForm::kFloatRowsK) {
-                    std::memcpy(to, row + col * width, kCols * sizeof(float));
+                    std::memcpy(to[col] + k * kCols, row + col * width, kCols * sizeof(float));
                 } else {
-                    Widen(to, row + col * width, form, kCols);
+                    Widen(to[col] + k * kCols, row + col * width, form, kCols);
                 }
             }
         }

@@ -30,8 +30,8 @@ void FractalToPanelOfK(float* panel, const RightOperand& right, uint32_t at, uin
 LeftPiece RowsOfN(float* rows, const RightOperand& right, const uint32_t* slices, uint32_t depth,
                   uint32_t col, uint32_t k, uint32_t fractalK);
 
-// Some slices of k, as panels of 16 columns one after the other. Whole rows are read one after the
-// other where they lie in GM. At most kMaxSlabCols columns.
+// Some slices of k, as panels as wide as a register tile, one after the other. Whole rows are read
+// one after the other where they lie in GM. At most kMaxSlabCols columns of fractals.
 constexpr uint32_t kSlab = 64;  // rows of k
 constexpr uint32_t kMaxSlabCols = sizeof(RightOperand::columns) / sizeof(float) / kSlab / kCols;
 void GatherSlab(float* panels, const RightOperand& right, uint32_t first, uint32_t slices,

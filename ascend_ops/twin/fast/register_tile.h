@@ -117,6 +117,15 @@ void TileOfRows(uint32_t rows, const ProductTarget& c, const TileOperands& t, ui
     }
 }
 
+inline void TileOfFractals(uint32_t rows, uint32_t fractals, const ProductTarget& c,
+                           const TileOperands& t, uint32_t row, uint32_t done, bool accumulate) {
+    if (kMaxFractals == 2 && fractals == 2) {
+        TileOfRows<kMaxFractals>(rows, c, t, row, done, accumulate);
+    } else {
+        TileOfRows<1>(rows, c, t, row, done, accumulate);
+    }
+}
+
 // Calls body(first row, rows) for the passes over up to 16 rows. 16 rows go as 6 + 5 + 5, not
 // 6 + 6 + 4: equal passes keep the FMA units busy.
 template <typename Body>
