@@ -129,7 +129,7 @@ void FractalToPanelOfK(float* panel, const RightOperand& right, uint32_t at, uin
 
 LeftPiece RowsOfN(float* rows, const RightOperand& right, const uint32_t* slices, uint32_t depth,
                   uint32_t col, uint32_t k, uint32_t fractalK) {
-    uint32_t at[kBlockK / 8];
+    uint32_t at[kBlockK / 8] = {};
     for (uint32_t i = 0; i < depth; ++i) at[i] = slices[i] + col;
     if (!AreOneView(right, at, depth)) {
         const uint32_t fractal = kCols * fractalK;
