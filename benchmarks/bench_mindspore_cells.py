@@ -117,7 +117,7 @@ def run_case(name: str, rows: int, runs: int) -> tuple[list[str], dict[str, Any]
         (outputs[-1] if isinstance(outputs, tuple) else outputs).asnumpy()
 
     timings = measure_in_turns(
-        [lambda: call(cells[0]), lambda: call(cells[1])], runs=runs, rounds=4, warm_up=2
+        [lambda: call(cells[0]), lambda: call(cells[1])], runs=runs, rounds=4
     )
     ours, peer = (timing.median_s / IN_A_ROW * 1e6 for timing in timings)
     ratio = peer / ours

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+WARM_UP_S = 0.1
+
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
@@ -22,21 +24,29 @@ class Timing:
 
 
 def measure_in_turns(
-    functions: Sequence[Callable[[], Any]], *, runs: int, rounds: int = 2, warm_up: int = 1
+    functions: Sequence[Callable[[], Any]], *, runs: int, rounds: int = 2, block_s: float = 3.0
 ) -> list[Timing]:
     """Time several functions, a block of calls of each at a time, so that all see the same machine.
 
     A pause before each block lets the threads of the one before fall asleep: pools spin for a while.
+    A processor that has paused is slow at first, so untimed calls follow, WARM_UP_S of them or one.
+    A block ends early after ``block_s``.
     """
     seconds: list[list[float]] = [[] for _ in functions]
     for _ in range(rounds):
         for times, function in zip(seconds, functions, strict=True):
             time.sleep(0.3)
-            for run in range(-warm_up, max(1, runs // rounds)):
+            warm = time.perf_counter() + WARM_UP_S
+            function()
+            while time.perf_counter() < warm:
+                function()
+            block_start = time.perf_counter()
+            for _ in range(max(1, runs // rounds)):
                 started = time.perf_counter()
                 function()
-                if run >= 0:
-                    times.append(time.perf_counter() - started)
+                times.append(time.perf_counter() - started)
+                if time.perf_counter() - block_start > block_s:
+                    break
     quartiles = [statistics.quantiles(times, n=4, method="inclusive") for times in seconds]
     return [Timing(median, lower, upper) for lower, median, upper in quartiles]
 

@@ -176,6 +176,8 @@ def _torch_decode(torch: Any, q: Array, k: Array, v: Array) -> list[Peer]:
                 _fused(torch, [packed, keys, values], False),
             )
         )
+    if q.dtype != np.float16:
+        return peers
     half = [x.to(torch.float16) for x in (query.transpose(0, 1)[None], keys, values)]
     grouped = _fused(torch, half, False, enable_gqa=True)
     return [*peers, Peer(f"torch {torch.__version__} sdpa float16 enable_gqa", grouped)]

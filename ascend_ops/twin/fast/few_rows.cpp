@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "direct_tile.h"
 #include "panels.h"
 #include "register_tile.h"
 
@@ -10,6 +11,7 @@ namespace ascend_twin {
 namespace {
 
 constexpr uint32_t kFewRows = 16;
+constexpr uint32_t kMaxSlices = 32;
 
 // Few rows, and B by rows of n: the rows of A are the lanes and those of B are broadcast, so that B
 // need not be turned. The result comes out transposed, 16 x 16 at a time.
@@ -81,6 +83,48 @@ void SlabsLead(const ProductTarget& target, const PendingProduct& p, uint32_t m,
     }
 }
 
+// Few rows, and B of 16 bits by rows of k: it is widened in registers, a column of fractals at a
+// time.
+template <typename T>
+void ColumnsDirect(const ProductTarget& target, const PendingProduct& p, uint32_t m,
+                   const RightOperand& right) {
+    const uint32_t colFractals = Fractals(p.n, kCols), fractal = kCols * kCols;
+    LeftPiece left[PendingProduct::kMaxParts];
+    for (uint32_t i = 0; i < p.numParts; ++i) {
+        left[i] = {p.parts[i].a, p.parts[i].k, fractal, kCols, 0};
+    }
+    for (uint32_t col = 0; col < colFractals; ++col) {
+        FractalView slices[kMaxSlices] = {};
+        uint32_t count = 0;
+        for (uint32_t i = 0; i < p.numParts; ++i) {
+            for (uint32_t k1 = 0; k1 < Fractals(p.parts[i].k, kCols); ++k1, ++count) {
+                const uint32_t at = p.parts[i].b + k1 * colFractals + col;
+                PrefetchNext(right, at, k1, col, 1, colFractals);
+                slices[count] = {static_cast<const uint8_t*>(right.source[at]), right.pitch[at]};
+            }
+        }
+        ForPasses(m, [&](uint32_t done, uint32_t rows) {
+            ProductTarget c = target;
+            c.data += static_cast<uint64_t>(col) * target.colFractalStep +
+                      static_cast<uint64_t>(done) * target.rowPitch;
+            DirectTileOfRows<T>(rows, c, left, p.numParts, slices, done, p.accumulate);
+        });
+    }
+}
+
+// Whether all of B lies in one form, in few enough slices.
+bool LiesAs(FractalForm form, const PendingProduct& p, const RightOperand& right) {
+    uint32_t slices = 0;
+    for (uint32_t i = 0; i < p.numParts; ++i) {
+        const uint32_t deep = Fractals(p.parts[i].k, p.fractalK);
+        const FractalForm* first = right.form + p.parts[i].b;
+        const auto same = [form](FractalForm other) { return other == form; };
+        if (!std::all_of(first, first + deep * Fractals(p.n, kCols), same)) return false;
+        slices += deep;
+    }
+    return slices <= kMaxSlices;
+}
+
 // Whether ColumnsLead can serve a product: few rows, parts that end where fractals do, B by rows.
 bool ColumnsMayLead(const PendingProduct& p, const RightOperand& right) {
     uint32_t k = 0;
@@ -101,9 +145,16 @@ bool MultiplyFewRows(const ProductTarget& target, const PendingProduct& product,
         ColumnsLead(target, product, m, right);
         return true;
     }
-    // Of 16-bit types so much is multiplied for each byte that longer chains are quicker.
-    const bool floats = product.fractalK == 8;
-    if (!floats || m > kFewRows || Fractals(product.n, kCols) > kMaxSlabCols) return false;
+    if (m > kFewRows) return false;
+    if (LiesAs(FractalForm::kHalfRowsK, product, right)) {
+        ColumnsDirect<half>(target, product, m, right);
+        return true;
+    }
+    if (LiesAs(FractalForm::kBfloat16RowsK, product, right)) {
+        ColumnsDirect<bfloat16_t>(target, product, m, right);
+        return true;
+    }
+    if (product.fractalK != 8 || Fractals(product.n, kCols) > kMaxSlabCols) return false;
     SlabsLead(target, product, m, right);
     return true;
 }

@@ -1,0 +1,106 @@
+// A register tile that widens its right operand as it loads it: for so few rows that a panel would
+// hardly be used again.
+#ifndef ASCEND_TWIN_FAST_DIRECT_TILE_H_
+#define ASCEND_TWIN_FAST_DIRECT_TILE_H_
+
+#include <algorithm>
+#include <cstdint>
+
+#include "register_tile.h"
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+namespace ascend_twin {
+
+// kLanes elements of 16 bits, as floats.
+inline Vector LoadWide(const half* from) {
+#if defined(__AVX512F__)
+    const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+    return reinterpret_cast<Vector>(_mm512_maskz_cvtph_ps(0xffff, bits));
+#elif defined(__AVX2__) && defined(__F16C__)
+    const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+    return reinterpret_cast<Vector>(_mm256_cvtph_ps(bits));
+#else
+    float floats[kLanes];
+    ToFloats(floats, from, kLanes);
+    return Load(floats);
+#endif
+}
+
+inline Vector LoadWide(const bfloat16_t* from) {
+#if defined(__AVX512F__)
+    const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+    const __m512i wide = _mm512_maskz_cvtepu16_epi32(0xffff, bits);
+    return reinterpret_cast<Vector>(_mm512_maskz_slli_epi32(0xffff, wide, 16));
+#elif defined(__AVX2__)
+    const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+    return reinterpret_cast<Vector>(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
+#else
+    float floats[kLanes];
+    ToFloats(floats, from, kLanes);
+    return Load(floats);
+#endif
+}
+
+// c (rows, 16) = left right, added to c where `accumulate`; rows `done` and on of the left operand.
+// `slices` are the right one's, rows of k with 16 columns inside.
+template <uint32_t rows, typename T>
+void DirectTile(const ProductTarget& c, const LeftPiece* left, uint32_t pieces,
+                const FractalView* slices, uint32_t done, bool accumulate) {
+    constexpr uint32_t vectors = kVectorsPerFractal;
+    Vector acc[rows][vectors] = {};
+    for (uint32_t piece = 0; piece < pieces; ++piece) {
+        const uint32_t pitch = left[piece].rowPitch;
+        const float* a = left[piece].data + done * pitch;
+        for (uint32_t k0 = 0; k0 < left[piece].k; k0 += kCols, a += left[piece].sliceStep) {
+            const uint32_t depth = std::min(kCols, left[piece].k - k0);
+            const uint8_t* b = slices->rows;
+            for (uint32_t k = 0; k < depth; ++k, b += slices->pitch) {
+                Vector bRow[vectors];
+                for (uint32_t v = 0; v < vectors; ++v) {
+                    bRow[v] = LoadWide(reinterpret_cast<const T*>(b) + v * kLanes);
+                }
+                for (uint32_t r = 0; r < rows; ++r) {
+                    const Vector scalar = Broadcast(a[r * pitch + k]);
+                    for (uint32_t v = 0; v < vectors; ++v) acc[r][v] += scalar * bRow[v];
+                }
+            }
+            ++slices;
+        }
+    }
+    for (uint32_t r = 0; r < rows; ++r) {
+        for (uint32_t v = 0; v < vectors; ++v) {
+            float* to = c.data + static_cast<uint64_t>(r) * c.rowPitch + v * kLanes;
+            Store(to, accumulate ? Load(to) + acc[r][v] : acc[r][v]);
+        }
+    }
+}
+
+template <typename T>
+void DirectTileOfRows(uint32_t rows, const ProductTarget& c, const LeftPiece* left, uint32_t pieces,
+                      const FractalView* slices, uint32_t done, bool accumulate) {
+    switch (rows) {
+        case 1:
+            return DirectTile<1, T>(c, left, pieces, slices, done, accumulate);
+        case 2:
+            return DirectTile<2, T>(c, left, pieces, slices, done, accumulate);
+        case 3:
+            return DirectTile<3, T>(c, left, pieces, slices, done, accumulate);
+        case 4:
+            return DirectTile<4, T>(c, left, pieces, slices, done, accumulate);
+        case 5:
+            return DirectTile<5, T>(c, left, pieces, slices, done, accumulate);
+        case 6:
+            return DirectTile<6, T>(c, left, pieces, slices, done, accumulate);
+        case 7:
+            return DirectTile<7, T>(c, left, pieces, slices, done, accumulate);
+        default:
+            return DirectTile<8, T>(c, left, pieces, slices, done, accumulate);
+    }
+}
+
+}  // namespace ascend_twin
+
+#endif  // ASCEND_TWIN_FAST_DIRECT_TILE_H_
