@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "ascend_twin/core.h"
+#include "ascend_twin/product.h"
 
 namespace ascend_twin {
 
@@ -46,6 +47,7 @@ inline void SettleL1(CoreMemory* memory, const void* begin, uint64_t bytes) {
         FractalView& view = memory->l1Views[fractal];
         if (view.rows == nullptr) continue;
         uint8_t* row = memory->l1 + fractal * kFractalBytes;
+        BeforeL1Write(row, row + kFractalBytes);  // L0B may have what lay there before
         for (uint32_t r = 0; r < kFractalRows; ++r, row += kBlockBytes) {
             std::memcpy(row, view.rows + static_cast<uint64_t>(r) * view.pitch, kBlockBytes);
         }
