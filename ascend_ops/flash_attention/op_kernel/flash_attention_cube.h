@@ -2,6 +2,7 @@
 #ifndef ASCEND_OPS_FLASH_ATTENTION_CUBE_H_
 #define ASCEND_OPS_FLASH_ATTENTION_CUBE_H_
 
+#include "common/op_kernel/cube_unit.h"
 #include "common/op_kernel/tile_math.h"
 #include "flash_attention/op_kernel/flash_attention_tasks.h"
 #include "flash_attention/op_kernel/flash_attention_tiling_data.h"
@@ -53,14 +54,7 @@ class FlashAttentionCube {
         const uint32_t aElems = tiling->blockM * tiling->l0BlockK;
         const uint32_t bElems = tiling->l0BlockN * tiling->l0BlockK;
         const uint32_t cElems = tiling->blockM * tiling->l0BlockN;
-        for (uint32_t i = 0; i < 2; ++i) {
-            const uint32_t aBytes = aElems * static_cast<uint32_t>(sizeof(T));
-            const uint32_t bBytes = bElems * static_cast<uint32_t>(sizeof(T));
-            const uint32_t cBytes = cElems * static_cast<uint32_t>(sizeof(float));
-            l0a_[i] = LocalTensor<T>(TPosition::A2, i * aBytes, aElems);
-            l0b_[i] = LocalTensor<T>(TPosition::B2, i * bBytes, bElems);
-            l0c_[i] = LocalTensor<float>(TPosition::CO1, i * cBytes, cElems);
-        }
+        unit_.Init(aElems, bElems, cElems);
     }
 
     // Hands every buffer to the pipe that fills it.
@@ -69,9 +63,8 @@ class FlashAttentionCube {
         for (int32_t i = 0; i < 2; ++i) {
             AscendC::SetFlag<AscendC::HardEvent::MTE1_MTE2>(kEventK + i);
             AscendC::SetFlag<AscendC::HardEvent::MTE1_MTE2>(kEventPV + i);
-            AscendC::SetFlag<AscendC::HardEvent::M_MTE1>(i);
-            AscendC::SetFlag<AscendC::HardEvent::FIX_M>(i);
         }
+        unit_.Begin();
     }
 
     // Takes back what Begin and the last tasks handed out, so that no flag outlives the kernel.
@@ -80,9 +73,8 @@ class FlashAttentionCube {
         for (int32_t i = 0; i < 2; ++i) {
             AscendC::WaitFlag<AscendC::HardEvent::MTE1_MTE2>(kEventK + i);
             AscendC::WaitFlag<AscendC::HardEvent::MTE1_MTE2>(kEventPV + i);
-            AscendC::WaitFlag<AscendC::HardEvent::M_MTE1>(i);
-            AscendC::WaitFlag<AscendC::HardEvent::FIX_M>(i);
         }
+        unit_.End();
     }
 
     // C1: S (rows, kvRows) = Q K^T to the task's slot, row pitch = kvRows rounded up to 64.
@@ -102,7 +94,7 @@ class FlashAttentionCube {
             for (uint32_t n = 0; n < task.kvRows; n += tiling_->l0BlockN) {
                 const uint32_t cols = MinOf(tiling_->l0BlockN, task.kvRows - n);
                 MultiplyQK(task.rows, n, cols, buffer);
-                CopyOut(scores_[slot + n], task.rows, cols, pitch);
+                unit_.CopyOut(scores_[slot + n], task.rows, cols, pitch);
             }
             AscendC::SetFlag<AscendC::HardEvent::MTE1_MTE2>(kEventK + buffer);
             if (task.last) AscendC::SetFlag<AscendC::HardEvent::MTE1_MTE2>(kEventQ);
@@ -122,7 +114,7 @@ class FlashAttentionCube {
             for (uint32_t n = 0; n < tiling_->headDim; n += tiling_->l0BlockN) {
                 const uint32_t cols = MinOf(tiling_->l0BlockN, tiling_->headDim - n);
                 MultiplyPV(task.rows, task.kvRows, n, cols, buffer);
-                CopyOut(output_[slot + n], task.rows, cols, tiling_->headDim);
+                unit_.CopyOut(output_[slot + n], task.rows, cols, tiling_->headDim);
             }
             AscendC::SetFlag<AscendC::HardEvent::MTE1_MTE2>(kEventPV + buffer);
         }
@@ -255,29 +247,29 @@ class FlashAttentionCube {
 
     // l0c (rows, cols) = Q (rows, headDim) K[n : n + cols]^T
     __aicore__ inline void MultiplyQK(uint32_t rows, uint32_t n, uint32_t cols, int32_t buffer) {
-        AscendC::WaitFlag<AscendC::HardEvent::FIX_M>(l0cBuffer_);
+        unit_.OpenSum();
         for (uint32_t k = 0; k < tiling_->headDim; k += tiling_->l0BlockK) {
             const uint32_t depth = MinOf(tiling_->l0BlockK, tiling_->headDim - k);
-            AscendC::WaitFlag<AscendC::HardEvent::M_MTE1>(l0Buffer_);
+            unit_.OpenOperands();
             LoadA(qL1_, rows, k, depth);
             LoadBFromK(n, cols, k, depth, buffer);
-            Multiply(rows, cols, depth, k == 0);
+            unit_.MultiplyStep(rows, cols, depth, k == 0);
         }
-        AscendC::SetFlag<AscendC::HardEvent::M_FIX>(l0cBuffer_);
+        unit_.CloseSum();
     }
 
     // l0c (rows, cols) = P (rows, kvRows) V[:, n : n + cols]
     __aicore__ inline void MultiplyPV(uint32_t rows, uint32_t kvRows, uint32_t n, uint32_t cols,
                                       int32_t buffer) {
-        AscendC::WaitFlag<AscendC::HardEvent::FIX_M>(l0cBuffer_);
+        unit_.OpenSum();
         for (uint32_t k = 0; k < kvRows; k += tiling_->l0BlockK) {
             const uint32_t depth = MinOf(tiling_->l0BlockK, kvRows - k);
-            AscendC::WaitFlag<AscendC::HardEvent::M_MTE1>(l0Buffer_);
+            unit_.OpenOperands();
             LoadA(pL1_[buffer], rows, k, depth);
             LoadBFromV(n, cols, k, depth, buffer);
-            Multiply(rows, cols, depth, k == 0);
+            unit_.MultiplyStep(rows, cols, depth, k == 0);
         }
-        AscendC::SetFlag<AscendC::HardEvent::M_FIX>(l0cBuffer_);
+        unit_.CloseSum();
     }
 
     // L1 NZ (rows, :) columns [k, k + depth) -> L0A
@@ -290,8 +282,7 @@ class FlashAttentionCube {
         params.srcStride = rowFractals;
         for (uint32_t r = 0; r < rowFractals; ++r) {
             const uint32_t source = (k / kC0 * rowFractals + r) * kFractalElems;
-            AscendC::LoadData(l0a_[l0Buffer_][r * depthFractals * kFractalElems], src[source],
-                              params);
+            AscendC::LoadData(unit_.A()[r * depthFractals * kFractalElems], src[source], params);
         }
     }
 
@@ -305,8 +296,8 @@ class FlashAttentionCube {
         params.srcStride = 1;
         for (uint32_t c = 0; c < CeilDiv(depth, kC0); ++c) {
             const uint32_t source = ((k / kC0 + c) * kvFractals + n / kFractalRows) * kFractalElems;
-            AscendC::LoadData(l0b_[l0Buffer_][c * colFractals * kFractalElems],
-                              kL1_[buffer][source], params);
+            AscendC::LoadData(unit_.B()[c * colFractals * kFractalElems], kL1_[buffer][source],
+                              params);
         }
     }
 
@@ -323,7 +314,7 @@ class FlashAttentionCube {
             for (uint32_t r = 0; r < CeilDiv(depth, kFractalRows); ++r) {
                 const uint32_t source =
                     (k + r * kFractalRows) * tiling_->headDim + n * kFractalRows;
-                AscendC::LoadDataWithTranspose(l0b_[l0Buffer_][2 * r * colFractals * kFractalElems],
+                AscendC::LoadDataWithTranspose(unit_.B()[2 * r * colFractals * kFractalElems],
                                                vL1_[buffer][source], params);
             }
         } else {
@@ -335,46 +326,10 @@ class FlashAttentionCube {
             for (uint32_t r = 0; r < CeilDiv(depth, kFractalRows); ++r) {
                 const uint32_t source =
                     (n / kC0 * kvFractals + k / kFractalRows + r) * kFractalElems;
-                AscendC::LoadData(l0b_[l0Buffer_][r * colFractals * kFractalElems],
-                                  vL1_[buffer][source], params);
+                AscendC::LoadData(unit_.B()[r * colFractals * kFractalElems], vL1_[buffer][source],
+                                  params);
             }
         }
-    }
-
-    // l0c (rows, cols) (+)= l0a (rows, depth) l0b (depth, cols), then on to the other L0 buffers.
-    __aicore__ inline void Multiply(uint32_t rows, uint32_t cols, uint32_t depth, bool fresh) {
-        AscendC::SetFlag<AscendC::HardEvent::MTE1_M>(l0Buffer_);
-        AscendC::WaitFlag<AscendC::HardEvent::MTE1_M>(l0Buffer_);
-        AscendC::MmadParams params;
-        params.m = MaxOf(2u, rows);  // m = 1 would mean a vector times a matrix, laid out otherwise
-        params.n = cols;
-        params.k = depth;
-        params.cmatrixInitVal = fresh;
-        AscendC::Mmad(l0c_[l0cBuffer_], l0a_[l0Buffer_], l0b_[l0Buffer_], params);
-        // Small products that accumulate into one another need a barrier of their own; only whole
-        // fractals count.
-        if ((rows / kFractalRows) * (cols / kFractalRows) < 10) {
-            AscendC::PipeBarrier<PIPE_M>();
-        }
-        AscendC::SetFlag<AscendC::HardEvent::M_MTE1>(l0Buffer_);
-        l0Buffer_ ^= 1;
-    }
-
-    // L0C (rows, cols) -> GM, then on to the other L0C buffer.
-    __aicore__ inline void CopyOut(const AscendC::GlobalTensor<float>& dst, uint32_t rows,
-                                   uint32_t cols, uint32_t pitch) {
-        AscendC::WaitFlag<AscendC::HardEvent::M_FIX>(l0cBuffer_);
-        AscendC::FixpipeParamsV220 params;
-        params.nSize = AlignUp(cols, kFractalRows);
-        params.mSize = rows;
-        params.srcStride = AlignUp(MaxOf(2u, rows), kFractalRows);
-        params.dstStride = pitch;
-        params.ndNum = 1;
-        params.srcNdStride = 0;
-        params.dstNdStride = 0;
-        AscendC::Fixpipe<float, float, AscendC::CFG_ROW_MAJOR>(dst, l0c_[l0cBuffer_], params);
-        AscendC::SetFlag<AscendC::HardEvent::FIX_M>(l0cBuffer_);
-        l0cBuffer_ ^= 1;
     }
 
     // The run that starts at row `row` of the task's tile.
@@ -410,11 +365,7 @@ class FlashAttentionCube {
     AscendC::LocalTensor<T> kL1_[2];
     AscendC::LocalTensor<T> vL1_[2];
     AscendC::LocalTensor<T> pL1_[2];
-    AscendC::LocalTensor<T> l0a_[2];
-    AscendC::LocalTensor<T> l0b_[2];
-    AscendC::LocalTensor<float> l0c_[2];
-    int32_t l0Buffer_ = 0;
-    int32_t l0cBuffer_ = 0;
+    CubeUnit<T> unit_;
 };
 
 }  // namespace ascend_ops
