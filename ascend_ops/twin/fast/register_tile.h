@@ -41,16 +41,38 @@ struct TileOperands {
 // of long chains shows: they are cut at 32. Under half operands, with 11 bits, it does not.
 constexpr uint32_t ChainLength(uint32_t fractalK) { return fractalK == 8 ? 32 : 1u << 31; }
 
-// c (rows, 16 * fractals) = left right, added to c where `accumulate`. The rows are `done` and on
-// of the 16 of row fractal `row`.
+// acc += column k of the left operand's rows times row k of the right one.
 template <uint32_t rows, uint32_t fractals>
-void Tile(const ProductTarget& c, const TileOperands& t, uint32_t row, uint32_t done,
-          bool accumulate) {
+[[gnu::always_inline]] inline void MultiplyStep(Vector (&acc)[rows][fractals * kVectorsPerFractal],
+                                                const float* a, uint64_t pitch, const float* b,
+                                                uint32_t fractal) {
     constexpr uint32_t vectors = fractals * kVectorsPerFractal;
-    const uint32_t fractal = kCols * t.fractalK;
+    Vector bRow[vectors];
+    for (uint32_t v = 0; v < vectors; ++v) {
+        bRow[v] =
+            Load(b + (v / kVectorsPerFractal) * fractal + (v % kVectorsPerFractal) * kLanes);
+    }
+    for (uint32_t r = 0; r < rows; ++r) {
+        const Vector scalar = Broadcast(a[r * pitch]);
+        for (uint32_t v = 0; v < vectors; ++v) acc[r][v] += scalar * bRow[v];
+    }
+}
+
+// c (rows, 16 * fractals) = left right, added to c where `accumulate`. The rows are `done` and on
+// of the 16 of row fractal `row`. fractalK is that of the operands.
+template <uint32_t rows, uint32_t fractals, uint32_t fractalK>
+void TileOfDepth(const ProductTarget& c, const TileOperands& t, uint32_t row, uint32_t done,
+                 bool accumulate) {
+    constexpr uint32_t vectors = fractals * kVectorsPerFractal;
+    constexpr uint32_t fractal = kCols * fractalK;
     const float* b = t.right;
-    uint32_t chainLeft = ChainLength(t.fractalK);
-    Vector acc[rows][vectors] = {};
+    uint32_t chainLeft = ChainLength(fractalK);
+    Vector acc[rows][vectors];
+    const auto clear = [&] {
+        for (uint32_t r = 0; r < rows; ++r) {
+            for (uint32_t v = 0; v < vectors; ++v) acc[r][v] = Vector{};
+        }
+    };
     const auto close = [&] {
         for (uint32_t r = 0; r < rows; ++r) {
             for (uint32_t v = 0; v < vectors; ++v) {
@@ -61,37 +83,42 @@ void Tile(const ProductTarget& c, const TileOperands& t, uint32_t row, uint32_t 
             }
         }
     };
+    clear();
     for (uint32_t piece = 0; piece < t.pieces; ++piece) {
         const LeftPiece& left = t.left[piece];
-        const uint32_t pitch = left.rowPitch;
+        const uint64_t pitch = left.rowPitch;
         const float* a = left.data + row * left.row16Step + done * pitch;
-        for (uint32_t k0 = 0; k0 < left.k; k0 += t.fractalK) {
+        for (uint32_t k = left.k; k > 0; k -= std::min(k, fractalK)) {
             if (chainLeft == 0) {
                 close();
                 accumulate = true;
-                chainLeft = ChainLength(t.fractalK);
-                for (auto& row : acc) {
-                    for (Vector& sum : row) sum = Vector{};
-                }
+                chainLeft = ChainLength(fractalK);
+                clear();
             }
-            const uint32_t depth = std::min(t.fractalK, left.k - k0);
-            for (uint32_t k = 0; k < depth; ++k) {
-                Vector bRow[vectors];
-                for (uint32_t v = 0; v < vectors; ++v) {
-                    bRow[v] = Load(b + (v / kVectorsPerFractal) * fractal + k * kCols +
-                                   (v % kVectorsPerFractal) * kLanes);
+            if (k >= fractalK && pitch == fractalK) {
+#pragma GCC unroll 16
+                for (uint32_t i = 0; i < fractalK; ++i) {
+                    MultiplyStep<rows, fractals>(acc, a + i, fractalK, b + i * kCols, fractal);
                 }
-                for (uint32_t r = 0; r < rows; ++r) {
-                    const Vector scalar = Broadcast(a[r * pitch + k]);
-                    for (uint32_t v = 0; v < vectors; ++v) acc[r][v] += scalar * bRow[v];
+            } else {
+                const uint32_t depth = std::min(k, fractalK);
+                for (uint32_t i = 0; i < depth; ++i) {
+                    MultiplyStep<rows, fractals>(acc, a + i, pitch, b + i * kCols, fractal);
                 }
             }
             a += left.sliceStep;
             b += t.rightStep;
-            chainLeft -= t.fractalK;
+            chainLeft -= fractalK;
         }
     }
     close();
+}
+
+template <uint32_t rows, uint32_t fractals>
+void Tile(const ProductTarget& c, const TileOperands& t, uint32_t row, uint32_t done,
+          bool accumulate) {
+    if (t.fractalK == 16) return TileOfDepth<rows, fractals, 16>(c, t, row, done, accumulate);
+    TileOfDepth<rows, fractals, 8>(c, t, row, done, accumulate);
 }
 
 template <uint32_t fractals>

@@ -3,6 +3,7 @@
 #define ASCEND_TWIN_VECTOR_MATH_H_
 
 #include <cstdint>
+#include <initializer_list>
 
 #include "ascend_twin/core.h"
 #include "ascend_twin/dtypes.h"
@@ -62,30 +63,45 @@ inline __m512 ExpOf(__m512 x) {
 
 #elif defined(__AVX2__) && defined(__FMA__)
 
-// ExpOf for eight between -87 and 88, where adding n to the exponent multiplies by 2^n: the same
-// bits. False, and nothing done, where one is outside.
-inline bool ExpOfEight(float* dst, const float* src) {
-    const __m256 x = _mm256_loadu_ps(src);
-    const __m256 inside = _mm256_and_ps(_mm256_cmp_ps(x, _mm256_set1_ps(-87.0f), _CMP_GE_OQ),
-                                        _mm256_cmp_ps(x, _mm256_set1_ps(88.0f), _CMP_LE_OQ));
+// ExpOf for eights between -87 and 88, where adding n to the exponent multiplies by 2^n: the same
+// bits. False, and nothing done, where one is outside. Several eights at a time go through the
+// chain of operations side by side, for one alone has to wait for each.
+template <uint32_t eights>
+inline bool ExpOfEights(float* dst, const float* src) {
+    __m256 x[eights], p[eights], n[eights];
+    __m256i exponent[eights];
+    __m256 inside = _mm256_castsi256_ps(_mm256_set1_epi32(-1));
+    for (uint32_t i = 0; i < eights; ++i) {
+        x[i] = _mm256_loadu_ps(src + 8 * i);
+        inside = _mm256_and_ps(inside, _mm256_cmp_ps(x[i], _mm256_set1_ps(-87.0f), _CMP_GE_OQ));
+        inside = _mm256_and_ps(inside, _mm256_cmp_ps(x[i], _mm256_set1_ps(88.0f), _CMP_LE_OQ));
+    }
     if (_mm256_movemask_ps(inside) != 0xff) return false;
-    const __m256 rounder = _mm256_set1_ps(12582912.0f);
-    const __m256 shifted = _mm256_fmadd_ps(x, _mm256_set1_ps(1.44269504088896341f), rounder);
-    const __m256 n = _mm256_sub_ps(shifted, rounder);
-    __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693359375f), x);
-    r = _mm256_fnmadd_ps(n, _mm256_set1_ps(-2.12194440e-4f), r);
-    __m256 p = _mm256_set1_ps(1.0f / 5040.0f);
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 720.0f));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 120.0f));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 24.0f));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f / 6.0f));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0.5f));
-    p = _mm256_fmadd_ps(_mm256_mul_ps(p, r), r, r);
-    p = _mm256_add_ps(p, _mm256_set1_ps(1.0f));
-    // The rounder's own bits leave on the left.
-    const __m256i exponent = _mm256_slli_epi32(_mm256_castps_si256(shifted), 23);
-    const __m256i bits = _mm256_add_epi32(_mm256_castps_si256(p), exponent);
-    _mm256_storeu_ps(dst, _mm256_castsi256_ps(bits));
+    for (uint32_t i = 0; i < eights; ++i) {
+        const __m256 rounder = _mm256_set1_ps(12582912.0f);
+        const __m256 shifted = _mm256_fmadd_ps(x[i], _mm256_set1_ps(1.44269504088896341f), rounder);
+        // The rounder's own bits leave on the left.
+        exponent[i] = _mm256_slli_epi32(_mm256_castps_si256(shifted), 23);
+        n[i] = _mm256_sub_ps(shifted, rounder);
+    }
+    for (uint32_t i = 0; i < eights; ++i) {
+        x[i] = _mm256_fnmadd_ps(n[i], _mm256_set1_ps(0.693359375f), x[i]);
+    }
+    for (uint32_t i = 0; i < eights; ++i) {
+        x[i] = _mm256_fnmadd_ps(n[i], _mm256_set1_ps(-2.12194440e-4f), x[i]);
+        p[i] = _mm256_set1_ps(1.0f / 5040.0f);
+    }
+    for (const float next : {1.0f / 720.0f, 1.0f / 120.0f, 1.0f / 24.0f, 1.0f / 6.0f, 0.5f}) {
+        for (uint32_t i = 0; i < eights; ++i) {
+            p[i] = _mm256_fmadd_ps(p[i], x[i], _mm256_set1_ps(next));
+        }
+    }
+    for (uint32_t i = 0; i < eights; ++i) {
+        p[i] = _mm256_fmadd_ps(_mm256_mul_ps(p[i], x[i]), x[i], x[i]);
+        p[i] = _mm256_add_ps(p[i], _mm256_set1_ps(1.0f));
+        const __m256i bits = _mm256_add_epi32(_mm256_castps_si256(p[i]), exponent[i]);
+        _mm256_storeu_ps(dst + 8 * i, _mm256_castsi256_ps(bits));
+    }
     return true;
 }
 
@@ -99,7 +115,11 @@ inline void ExpEach(float* dst, const float* src, uint32_t count) {
     }
 #elif defined(__AVX2__) && defined(__FMA__)
     for (; i + 8 <= count; i += 8) {
-        if (ExpOfEight(dst + i, src + i)) continue;
+        if (i + 32 <= count && ExpOfEights<4>(dst + i, src + i)) {
+            i += 24;
+            continue;
+        }
+        if (ExpOfEights<1>(dst + i, src + i)) continue;
         ASCEND_TWIN_IVDEP
         for (uint32_t lane = i; lane < i + 8; ++lane) dst[lane] = ExpOf(src[lane]);
     }
