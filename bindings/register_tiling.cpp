@@ -5,6 +5,7 @@
 
 #include "ascend_ops/build_info.h"
 #include "ascend_ops/tiling_plan.h"
+#include "ascend_ops/twin_limits.h"
 #include "common.h"
 
 namespace py = pybind11;
@@ -23,12 +24,9 @@ enum class Cores { kMix, kVector };
 // What launches of the twin assume, or an AI core of dav-2201: one AIC and two AIVs.
 CoreLimits LimitsOf(bool npu, Cores cores) {
     CoreLimits limits;
-    if (npu) {
-        if (cores == Cores::kVector) limits.numCores *= 2;
-    } else {
-        limits.numCores = ascend_ops::GetBuildInfo().threads;
-        if (cores == Cores::kMix) limits.overlap = false;
-    }
+    if (!npu && cores == Cores::kMix) return ascend_ops::TwinLimits();
+    if (!npu) limits.numCores = ascend_ops::GetBuildInfo().threads;
+    if (npu && cores == Cores::kVector) limits.numCores *= 2;
     return limits;
 }
 

@@ -1,8 +1,8 @@
 // Runs the gradient kernel on the CPU twin: tiling, workspace, launch.
 #include "ascend_ops/flash_attention_grad.h"
+#include "ascend_ops/twin_limits.h"
 #include "flash_attention_grad/op_host/flash_attention_grad_tiling.h"
 #include "launch.h"
-#include "thread_pool.h"
 #include "workspace.h"
 
 extern "C" void glm2_flash_attention_grad(GM_ADDR dO, GM_ADDR q, GM_ADDR k, GM_ADDR v, GM_ADDR o,
@@ -13,9 +13,7 @@ extern "C" void glm2_flash_attention_grad(GM_ADDR dO, GM_ADDR q, GM_ADDR k, GM_A
 namespace ascend_ops {
 
 Status FlashAttentionGrad(const FlashAttentionGradArgs& args) {
-    CoreLimits limits;
-    limits.numCores = ascend_twin::NumThreads();
-    limits.overlap = false;
+    const CoreLimits limits = TwinLimits();
     FlashAttentionGradTilingData tiling;
     const Status tiled = ComputeFlashAttentionGradTiling(args, limits, &tiling);
     if (!tiled.ok()) return tiled;

@@ -2,9 +2,9 @@
 #include <memory>
 
 #include "ascend_ops/flash_attention.h"
+#include "ascend_ops/twin_limits.h"
 #include "flash_attention/op_host/flash_attention_tiling.h"
 #include "launch.h"
-#include "thread_pool.h"
 #include "workspace.h"
 
 extern "C" void glm2_flash_attention(GM_ADDR q, GM_ADDR kCache, GM_ADDR vCache, GM_ADDR blockTable,
@@ -14,9 +14,7 @@ extern "C" void glm2_flash_attention(GM_ADDR q, GM_ADDR kCache, GM_ADDR vCache, 
 namespace ascend_ops {
 
 Status FlashAttention(const FlashAttentionArgs& args) {
-    CoreLimits limits;
-    limits.numCores = ascend_twin::NumThreads();
-    limits.overlap = false;
+    const CoreLimits limits = TwinLimits();
     FlashAttentionTilingData tiling;
     const Status tiled = ComputeFlashAttentionTiling(args, limits, &tiling);
     if (!tiled.ok()) return tiled;

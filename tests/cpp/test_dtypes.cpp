@@ -223,7 +223,9 @@ TEST(Exp, OfManyIsThatOfEach) {
     for (uint32_t round = 0; round < 2000; ++round) {
         float from[61], to[62];
         to[61] = 9.0f;
-        for (float& x : from) x = uniform(engine);
+        // Nearly all of the narrow ones go the quick way, with and without hidden ones among them.
+        const float width = round % 3 == 0 ? 0.1f : 1.0f;
+        for (float& x : from) x = uniform(engine) * width;
         if (round % 2 == 0) from[engine() % 61] = special[round / 2 % 7];
         ascend_twin::ExpEach(to, from, 61);
         for (uint32_t i = 0; i < 61; ++i) {

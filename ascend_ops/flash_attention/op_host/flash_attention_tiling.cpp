@@ -11,8 +11,9 @@
 namespace ascend_ops {
 namespace {
 
-constexpr uint32_t kRowsWanted = 128;
-constexpr uint32_t kMaxRows = 128;
+constexpr uint32_t kMaxGroupSize = 128;
+constexpr uint32_t kFewRows = 128;   // of a Q tile
+constexpr uint32_t kFewTokens = 16;  // of one with more rows
 constexpr uint32_t kVecRows = 32;
 constexpr uint32_t kMaxStride = 65535;  // of a GM matrix, elements (Nd2Nz)
 constexpr uint32_t kWindowCap = 1u << 30;
@@ -30,9 +31,9 @@ Status CheckShape(const FlashAttentionArgs& args) {
                        std::to_string(args.numKvHeads) +
                        "; num_heads must be a multiple of num_kv_heads");
     }
-    if (args.numHeads / args.numKvHeads > kMaxRows) {
+    if (args.numHeads / args.numKvHeads > kMaxGroupSize) {
         return Invalid("the group size is " + std::to_string(args.numHeads / args.numKvHeads) +
-                       "; at most " + std::to_string(kMaxRows) + " heads may share one KV head");
+                       "; at most " + std::to_string(kMaxGroupSize) + " heads may share one KV head");
     }
     if (args.headDim == 0 || args.headDim % 16 != 0 || args.headDim > 256) {
         return Invalid("head_dim is " + std::to_string(args.headDim) +
@@ -111,21 +112,21 @@ Work WorkOf(const FlashAttentionArgs& args, const FlashAttentionTilingData& t) {
     return work;
 }
 
-// No less than WorkOf any lengths. Cut are sequences of one Q tile at most; with more tokens than
-// such tiles hold together, one sequence has several tiles.
+// No less than WorkOf any lengths. With more tokens than all sequences could have and be cut, one is
+// not.
 Work MostWorkOf(const FlashAttentionArgs& args, const FlashAttentionTilingData& t, uint32_t keys) {
     uint64_t parts = 1;
     if (t.splitKeys != 0) {
         parts = std::max<uint64_t>(1, (uint64_t{keys} + t.splitKeys - 1) / t.splitKeys);
         if (t.window != 0 && t.hasPrefix == 0) {  // a tile sees no more keys than these
-            const uint64_t seen = uint64_t{t.window} + t.tokensPerBlock - 1;
+            const uint64_t seen = uint64_t{t.window} + t.splitTokens - 1;
             parts = std::min(parts, (seen - 1 + t.splitKeys - 1) / t.splitKeys + 1);
         }
     }
     const uint64_t seqs = std::min(args.numSeqs, args.numTokens);
-    const bool mayAllBeCut = args.numTokens <= seqs * t.tokensPerBlock;
+    const bool mayAllBeCut = args.numTokens <= seqs * t.splitTokens;
     const uint64_t cut = mayAllBeCut ? seqs : seqs - 1;
-    const uint64_t tokens = mayAllBeCut ? args.numTokens : cut * t.tokensPerBlock;
+    const uint64_t tokens = mayAllBeCut ? args.numTokens : cut * t.splitTokens;
     const uint64_t items = cut * parts + (seqs - cut) + args.numTokens / t.tokensPerBlock;
     const uint64_t padding = cut * (kStatisticsUnit - Gcd(t.groupSize, kStatisticsUnit));
     const uint64_t rows = parts > 1 ? parts * (tokens * t.groupSize + padding) : 0;
@@ -169,7 +170,12 @@ Status ChooseTiles(const FlashAttentionArgs& args, const CoreLimits& limits,
     t.hasPrefix = args.prefixLen != nullptr ? 1 : 0;
     t.returnLse = args.lse != nullptr ? 1 : 0;
     t.scale = args.scale;
-    t.tokensPerBlock = std::max(1u, kRowsWanted / t.groupSize);
+    // Which keys are split must not follow from the size of a tile: it decides about bits.
+    t.splitTokens = std::max(1u, kFewRows / t.groupSize);
+    // More than that many rows only from a large group, for a causal tile of many tokens computes many
+    // scores that nobody sees.
+    t.tokensPerBlock =
+        std::max(t.splitTokens, std::min(kFewTokens, limits.rowsWanted / t.groupSize));
     t.blockM = AlignTo(t.tokensPerBlock * t.groupSize, 16);
     t.vecRows = kVecRows;
     t.taskSlots = limits.overlap ? kMaxTaskSlots : 1;
@@ -214,7 +220,7 @@ Status FlashAttentionTilingKey(DataType qType, DataType cacheType, uint64_t* key
 uint32_t CountParts(const FlashAttentionArgs& args, const FlashAttentionTilingData& tiling,
                     uint32_t seq) {
     const uint32_t tokens = TokensOf(args, seq);
-    if (tiling.splitKeys == 0 || tokens == 0 || tokens > tiling.tokensPerBlock) return 1;
+    if (tiling.splitKeys == 0 || tokens == 0 || tokens > tiling.splitTokens) return 1;
     const int64_t prefix = args.prefixLen != nullptr ? args.prefixLen[seq] : 0;
     const int64_t end = std::max<int64_t>(args.seqLenKv[seq], prefix);
     int64_t begin = 0;

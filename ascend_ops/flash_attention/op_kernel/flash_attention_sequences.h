@@ -103,7 +103,7 @@ class SequenceWalk {
     __aicore__ inline void CutKeys() {
         sequence_.parts = 1;
         sequence_.firstPart = 0;
-        if (tiling_->splitKeys == 0 || sequence_.blocks > 1) return;
+        if (tiling_->splitKeys == 0 || sequence_.tokens > tiling_->splitTokens) return;
         const KeyRange keys = RangeOf(0, sequence_.tokens);
         const uint32_t from = keys.begin / tiling_->splitKeys;
         const uint32_t to = CeilDiv(keys.end, tiling_->splitKeys);

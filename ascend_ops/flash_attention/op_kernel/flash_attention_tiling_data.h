@@ -36,6 +36,7 @@ struct FlashAttentionTilingData {
     // The tiles.
     uint32_t numCores;
     uint32_t tokensPerBlock;  // query tokens of one Q tile; its rows are token x head of one group
+    uint32_t splitTokens;     // of a sequence whose keys are split, at most; no more than those
     uint32_t blockM;          // rows of that tile, a multiple of 16
     uint32_t blockN;          // rows of one K/V tile, a multiple of 64
     uint32_t l0BlockK;        // depth of one Mmad

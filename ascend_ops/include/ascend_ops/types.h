@@ -24,6 +24,8 @@ struct CoreLimits {
     // Whether AIC and AIV run at the same time. Where they take turns, work in flight only costs
     // cache.
     bool overlap = true;
+    // Rows of a Q tile for which K and V are read once; see ChooseTiles of flash_attention.
+    uint32_t rowsWanted = 128;
     // Keys of one part where attention splits the keys of few queries; 0: it never does. It decides
     // which sums are formed, so it must not follow from numCores: a result would then depend on how
     // many cores happen to work.

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "transpose.h"
+#include "ascend_twin/transpose.h"
 
 namespace ascend_twin {
 namespace {

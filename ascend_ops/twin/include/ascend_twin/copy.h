@@ -10,6 +10,7 @@
 #include "ascend_twin/params.h"
 #include "ascend_twin/product.h"
 #include "ascend_twin/tensor.h"
+#include "ascend_twin/transpose.h"
 
 namespace ascend_twin {
 
@@ -75,9 +76,9 @@ inline void FractalToPanelTransposed(float* panel, const FractalView& fractal) {
     constexpr uint32_t cols = kFractalCols<T>;
     alignas(64) float rows[kFractalRows * cols];
     FractalToPanel<T>(rows, fractal);
-    for (uint32_t c = 0; c < cols; ++c) {
-        for (uint32_t r = 0; r < kFractalRows; ++r)
-            panel[c * kFractalRows + r] = rows[r * cols + c];
+    for (uint32_t c = 0; c < cols; c += 8) {
+        Transpose8(panel + c * kFractalRows, kFractalRows, rows + c, cols);
+        Transpose8(panel + c * kFractalRows + 8, kFractalRows, rows + 8 * cols + c, cols);
     }
 }
 
@@ -280,11 +281,11 @@ inline void LoadDataWithTranspose(const LocalTensor<T>& dst, const LocalTensor<T
             continue;
         }
         ascend_twin::SettleL1(memory, square, 2 * ascend_twin::kFractalBytes);
-        for (uint32_t r = 0; r < 16; ++r) {
-            float* panel = dst.Panel() + (r < 8 ? to : to + gap) * elems;
-            for (uint32_t c = 0; c < 16; ++c) {
-                panel[c * 8 + r % 8] = square[(c / 8) * elems + r * 8 + c % 8];
-            }
+        for (uint32_t half = 0; half < 2; ++half) {  // the upper and the lower eight rows
+            float* panel = dst.Panel() + (to + half * gap) * elems;
+            const float* rows = square + half * elems / 2;
+            ascend_twin::Transpose8(panel, 8, rows, 8);
+            ascend_twin::Transpose8(panel + elems / 2, 8, rows + elems, 8);
         }
     }
 }

@@ -24,11 +24,12 @@
 
 namespace ascend_twin {
 
-constexpr uint32_t kUbBytes = 192 * 1024;
-constexpr uint32_t kL1Bytes = 512 * 1024;
-constexpr uint32_t kL0aBytes = 64 * 1024;
+// Twice what dav-2201 has: there, larger tiles ask more of the memories than here.
+constexpr uint32_t kUbBytes = 384 * 1024;
+constexpr uint32_t kL1Bytes = 1024 * 1024;
+constexpr uint32_t kL0aBytes = 128 * 1024;
 constexpr uint32_t kL0bBytes = 64 * 1024;
-constexpr uint32_t kL0cBytes = 128 * 1024;
+constexpr uint32_t kL0cBytes = 256 * 1024;
 constexpr uint32_t kAivPerCore = 2;
 constexpr uint32_t kNumFlags = 16;
 constexpr uint32_t kMovedOut = 8;

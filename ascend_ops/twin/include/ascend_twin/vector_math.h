@@ -64,17 +64,26 @@ inline __m512 ExpOf(__m512 x) {
 #elif defined(__AVX2__) && defined(__FMA__)
 
 // ExpOf for eights between -87 and 88, where adding n to the exponent multiplies by 2^n: the same
-// bits. False, and nothing done, where one is outside. Several eights at a time go through the
-// chain of operations side by side, for one alone has to wait for each.
-template <uint32_t eights>
+// bits. kHidden: or so far below that the result is 0, as hidden scores are. False, and nothing
+// done, where one is outside. Several eights at a time go through the chain of operations side by
+// side, for one alone has to wait for each.
+template <uint32_t eights, bool kHidden>
 inline bool ExpOfEights(float* dst, const float* src) {
     __m256 x[eights], p[eights], n[eights];
     __m256i exponent[eights];
+    __m256 seen[eights];  // not hidden
     __m256 inside = _mm256_castsi256_ps(_mm256_set1_epi32(-1));
     for (uint32_t i = 0; i < eights; ++i) {
         x[i] = _mm256_loadu_ps(src + 8 * i);
-        inside = _mm256_and_ps(inside, _mm256_cmp_ps(x[i], _mm256_set1_ps(-87.0f), _CMP_GE_OQ));
+        seen[i] = _mm256_cmp_ps(x[i], _mm256_set1_ps(-87.0f), _CMP_GE_OQ);
+        __m256 served = seen[i];
+        if (kHidden) {
+            const __m256 gone = _mm256_cmp_ps(x[i], _mm256_set1_ps(-104.0f), _CMP_LE_OQ);
+            served = _mm256_or_ps(seen[i], gone);
+        }
+        inside = _mm256_and_ps(inside, served);
         inside = _mm256_and_ps(inside, _mm256_cmp_ps(x[i], _mm256_set1_ps(88.0f), _CMP_LE_OQ));
+        if (kHidden) x[i] = _mm256_and_ps(x[i], seen[i]);
     }
     if (_mm256_movemask_ps(inside) != 0xff) return false;
     for (uint32_t i = 0; i < eights; ++i) {
@@ -100,7 +109,8 @@ inline bool ExpOfEights(float* dst, const float* src) {
         p[i] = _mm256_fmadd_ps(_mm256_mul_ps(p[i], x[i]), x[i], x[i]);
         p[i] = _mm256_add_ps(p[i], _mm256_set1_ps(1.0f));
         const __m256i bits = _mm256_add_epi32(_mm256_castps_si256(p[i]), exponent[i]);
-        _mm256_storeu_ps(dst + 8 * i, _mm256_castsi256_ps(bits));
+        const __m256 result = _mm256_castsi256_ps(bits);
+        _mm256_storeu_ps(dst + 8 * i, kHidden ? _mm256_and_ps(result, seen[i]) : result);
     }
     return true;
 }
@@ -115,11 +125,12 @@ inline void ExpEach(float* dst, const float* src, uint32_t count) {
     }
 #elif defined(__AVX2__) && defined(__FMA__)
     for (; i + 8 <= count; i += 8) {
-        if (i + 32 <= count && ExpOfEights<4>(dst + i, src + i)) {
+        if (i + 32 <= count && (ExpOfEights<4, false>(dst + i, src + i) ||
+                                ExpOfEights<4, true>(dst + i, src + i))) {
             i += 24;
             continue;
         }
-        if (ExpOfEights<1>(dst + i, src + i)) continue;
+        if (ExpOfEights<1, false>(dst + i, src + i)) continue;
         ASCEND_TWIN_IVDEP
         for (uint32_t lane = i; lane < i + 8; ++lane) dst[lane] = ExpOf(src[lane]);
     }

@@ -1,6 +1,6 @@
 // Transposes of the squares that fractals consist of, in registers where the target has wide ones.
-#ifndef ASCEND_TWIN_FAST_TRANSPOSE_H_
-#define ASCEND_TWIN_FAST_TRANSPOSE_H_
+#ifndef ASCEND_TWIN_TRANSPOSE_H_
+#define ASCEND_TWIN_TRANSPOSE_H_
 
 #include <cstdint>
 
@@ -74,4 +74,4 @@ inline void Transpose8(float* to, uint32_t toPitch, const float* from, uint32_t 
 
 }  // namespace ascend_twin
 
-#endif  // ASCEND_TWIN_FAST_TRANSPOSE_H_
+#endif  // ASCEND_TWIN_TRANSPOSE_H_
