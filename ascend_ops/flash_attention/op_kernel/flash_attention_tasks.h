@@ -55,11 +55,16 @@ class TaskStream {
     }
 
   private:
-    // Deals the items of all sequences to the cores in turn, and takes this core's next. The groups
+    // Deals the items of all sequences to the cores, and takes this core's next. The order of cores
+    // turns about with every round, or the first one would get the longest item of each. The groups
     // of a part follow one another: their keys are as many.
     __aicore__ inline bool NextItem() {
         while (!walk_.Done()) {
-            const bool mine = dealt_++ % tiling_->numCores == core_;
+            const bool mine = position_ == (forth_ ? core_ : tiling_->numCores - 1 - core_);
+            if (++position_ == tiling_->numCores) {
+                position_ = 0;
+                forth_ = !forth_;
+            }
             if (mine) OpenItem();
             if (++block_ == walk_.Current().blocks) {
                 block_ = 0;
@@ -107,7 +112,8 @@ class TaskStream {
     uint32_t part_ = 0;
     uint32_t group_ = 0;
     uint32_t block_ = 0;
-    uint32_t dealt_ = 0;
+    uint32_t position_ = 0;  // in the round that is being dealt
+    bool forth_ = true;
     uint32_t itemCount_ = 0;
     uint32_t taskCount_ = 0;
     KeyRange keys_ = {0, 0};

@@ -37,7 +37,8 @@ def check_array(name: str, array: npt.NDArray[Any], layout: str) -> None:
     if array.ndim != wanted:
         msg = f"{name} has shape {array.shape}; expected {wanted} axes, {layout}"
         raise ValueError(msg)
-    if max(array.shape, default=0) > _MAX_INT32:
+    # An axis is no longer than the size, unless another one is 0.
+    if not 0 < array.size <= _MAX_INT32 and max(array.shape, default=0) > _MAX_INT32:
         msg = f"{name} has shape {array.shape}; an axis holds at most {_MAX_INT32}"
         raise ValueError(msg)
 
