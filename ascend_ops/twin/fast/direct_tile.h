@@ -47,27 +47,24 @@ inline Vector LoadWide(const bfloat16_t* from) {
 // c (rows, 16) = left right, added to c where `accumulate`; rows `done` and on of the left operand.
 // `slices` are the right one's, rows of k with 16 columns inside.
 template <uint32_t rows, typename T>
-void DirectTile(const ProductTarget& c, const LeftPiece* left, uint32_t pieces,
-                const FractalView* slices, uint32_t done, bool accumulate) {
+void DirectTile(const ProductTarget& c, const LeftPiece left, const FractalView* slices,
+                uint32_t done, bool accumulate) {
     constexpr uint32_t vectors = kVectorsPerFractal;
+    const uint32_t pitch = left.rowPitch;
+    const float* a = left.data + done * pitch;
     Vector acc[rows][vectors] = {};
-    for (uint32_t piece = 0; piece < pieces; ++piece) {
-        const uint32_t pitch = left[piece].rowPitch;
-        const float* a = left[piece].data + done * pitch;
-        for (uint32_t k0 = 0; k0 < left[piece].k; k0 += kCols, a += left[piece].sliceStep) {
-            const uint32_t depth = std::min(kCols, left[piece].k - k0);
-            const uint8_t* b = slices->rows;
-            for (uint32_t k = 0; k < depth; ++k, b += slices->pitch) {
-                Vector bRow[vectors];
-                for (uint32_t v = 0; v < vectors; ++v) {
-                    bRow[v] = LoadWide(reinterpret_cast<const T*>(b) + v * kLanes);
-                }
-                for (uint32_t r = 0; r < rows; ++r) {
-                    const Vector scalar = Broadcast(a[r * pitch + k]);
-                    for (uint32_t v = 0; v < vectors; ++v) acc[r][v] += scalar * bRow[v];
-                }
+    for (uint32_t k0 = 0; k0 < left.k; k0 += kCols, a += left.sliceStep, ++slices) {
+        const uint32_t depth = std::min(kCols, left.k - k0);
+        const uint8_t* b = slices->rows;
+        for (uint32_t k = 0; k < depth; ++k, b += slices->pitch) {
+            Vector bRow[vectors];
+            for (uint32_t v = 0; v < vectors; ++v) {
+                bRow[v] = LoadWide(reinterpret_cast<const T*>(b) + v * kLanes);
             }
-            ++slices;
+            for (uint32_t r = 0; r < rows; ++r) {
+                const Vector scalar = Broadcast(a[r * pitch + k]);
+                for (uint32_t v = 0; v < vectors; ++v) acc[r][v] += scalar * bRow[v];
+            }
         }
     }
     for (uint32_t r = 0; r < rows; ++r) {
@@ -79,25 +76,25 @@ void DirectTile(const ProductTarget& c, const LeftPiece* left, uint32_t pieces,
 }
 
 template <typename T>
-void DirectTileOfRows(uint32_t rows, const ProductTarget& c, const LeftPiece* left, uint32_t pieces,
+void DirectTileOfRows(uint32_t rows, const ProductTarget& c, const LeftPiece& left,
                       const FractalView* slices, uint32_t done, bool accumulate) {
     switch (rows) {
         case 1:
-            return DirectTile<1, T>(c, left, pieces, slices, done, accumulate);
+            return DirectTile<1, T>(c, left, slices, done, accumulate);
         case 2:
-            return DirectTile<2, T>(c, left, pieces, slices, done, accumulate);
+            return DirectTile<2, T>(c, left, slices, done, accumulate);
         case 3:
-            return DirectTile<3, T>(c, left, pieces, slices, done, accumulate);
+            return DirectTile<3, T>(c, left, slices, done, accumulate);
         case 4:
-            return DirectTile<4, T>(c, left, pieces, slices, done, accumulate);
+            return DirectTile<4, T>(c, left, slices, done, accumulate);
         case 5:
-            return DirectTile<5, T>(c, left, pieces, slices, done, accumulate);
+            return DirectTile<5, T>(c, left, slices, done, accumulate);
         case 6:
-            return DirectTile<6, T>(c, left, pieces, slices, done, accumulate);
+            return DirectTile<6, T>(c, left, slices, done, accumulate);
         case 7:
-            return DirectTile<7, T>(c, left, pieces, slices, done, accumulate);
+            return DirectTile<7, T>(c, left, slices, done, accumulate);
         default:
-            return DirectTile<8, T>(c, left, pieces, slices, done, accumulate);
+            return DirectTile<8, T>(c, left, slices, done, accumulate);
     }
 }
 

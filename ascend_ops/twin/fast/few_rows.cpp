@@ -11,7 +11,9 @@ namespace ascend_twin {
 namespace {
 
 constexpr uint32_t kFewRows = 16;
-constexpr uint32_t kMaxSlices = 32;
+// Rows of k that all columns are served from before the next ones: a column's share of them, every
+// 256 bytes a line, finds room in the few sets of the nearest cache that such lines fall into.
+constexpr uint32_t kDirectSlab = 64;
 
 // Few rows, and B by rows of n: the rows of A are the lanes and those of B are broadcast, so that B
 // need not be turned. The result comes out transposed, 16 x 16 at a time.
@@ -83,46 +85,45 @@ void SlabsLead(const ProductTarget& target, const PendingProduct& p, uint32_t m,
     }
 }
 
-// Few rows, and B of 16 bits by rows of k: it is widened in registers, a column of fractals at a
-// time.
+// Few rows, and B of 16 bits by rows of k: it is widened in registers, a slab of rows after the
+// other.
 template <typename T>
 void ColumnsDirect(const ProductTarget& target, const PendingProduct& p, uint32_t m,
                    const RightOperand& right) {
     const uint32_t colFractals = Fractals(p.n, kCols), fractal = kCols * kCols;
-    LeftPiece left[PendingProduct::kMaxParts];
+    bool join = p.accumulate;
     for (uint32_t i = 0; i < p.numParts; ++i) {
-        left[i] = {p.parts[i].a, p.parts[i].k, fractal, kCols, 0};
-    }
-    for (uint32_t col = 0; col < colFractals; ++col) {
-        FractalView slices[kMaxSlices] = {};
-        uint32_t count = 0;
-        for (uint32_t i = 0; i < p.numParts; ++i) {
-            for (uint32_t k1 = 0; k1 < Fractals(p.parts[i].k, kCols); ++k1, ++count) {
-                const uint32_t at = p.parts[i].b + k1 * colFractals + col;
-                PrefetchNext(right, at, k1, col, 1, colFractals);
-                slices[count] = {static_cast<const uint8_t*>(right.source[at]), right.pitch[at]};
+        const ProductPart& part = p.parts[i];
+        for (uint32_t k = 0; k < part.k; k += kDirectSlab, join = true) {
+            const LeftPiece left = {part.a + k * kCols, std::min(kDirectSlab, part.k - k), fractal,
+                                    kCols, 0};
+            for (uint32_t col = 0; col < colFractals; ++col) {
+                FractalView slices[kDirectSlab / kCols] = {};
+                for (uint32_t k1 = 0; k1 < Fractals(left.k, kCols); ++k1) {
+                    const uint32_t at = part.b + (k / kCols + k1) * colFractals + col;
+                    PrefetchNext(right, at, k1, col, 1, colFractals);
+                    slices[k1] = {static_cast<const uint8_t*>(right.source[at]), right.pitch[at]};
+                }
+                ForPasses(m, [&](uint32_t done, uint32_t rows) {
+                    ProductTarget c = target;
+                    c.data += static_cast<uint64_t>(col) * target.colFractalStep +
+                              static_cast<uint64_t>(done) * target.rowPitch;
+                    DirectTileOfRows<T>(rows, c, left, slices, done, join);
+                });
             }
         }
-        ForPasses(m, [&](uint32_t done, uint32_t rows) {
-            ProductTarget c = target;
-            c.data += static_cast<uint64_t>(col) * target.colFractalStep +
-                      static_cast<uint64_t>(done) * target.rowPitch;
-            DirectTileOfRows<T>(rows, c, left, p.numParts, slices, done, p.accumulate);
-        });
     }
 }
 
-// Whether all of B lies in one form, in few enough slices.
+// Whether all of B lies in one form.
 bool LiesAs(FractalForm form, const PendingProduct& p, const RightOperand& right) {
-    uint32_t slices = 0;
     for (uint32_t i = 0; i < p.numParts; ++i) {
         const uint32_t deep = Fractals(p.parts[i].k, p.fractalK);
         const FractalForm* first = right.form + p.parts[i].b;
         const auto same = [form](FractalForm other) { return other == form; };
         if (!std::all_of(first, first + deep * Fractals(p.n, kCols), same)) return false;
-        slices += deep;
     }
-    return slices <= kMaxSlices;
+    return true;
 }
 
 // Whether ColumnsLead can serve a product: few rows, parts that end where fractals do, B by rows.
