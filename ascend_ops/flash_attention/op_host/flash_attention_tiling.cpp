@@ -33,7 +33,8 @@ Status CheckShape(const FlashAttentionArgs& args) {
     }
     if (args.numHeads / args.numKvHeads > kMaxGroupSize) {
         return Invalid("the group size is " + std::to_string(args.numHeads / args.numKvHeads) +
-                       "; at most " + std::to_string(kMaxGroupSize) + " heads may share one KV head");
+                       "; at most " + std::to_string(kMaxGroupSize) +
+                       " heads may share one KV head");
     }
     if (args.headDim == 0 || args.headDim % 16 != 0 || args.headDim > 256) {
         return Invalid("head_dim is " + std::to_string(args.headDim) +
@@ -112,8 +113,8 @@ Work WorkOf(const FlashAttentionArgs& args, const FlashAttentionTilingData& t) {
     return work;
 }
 
-// No less than WorkOf any lengths. With more tokens than all sequences could have and be cut, one is
-// not.
+// No less than WorkOf any lengths. With more tokens than all sequences could have and be cut, one
+// is not.
 Work MostWorkOf(const FlashAttentionArgs& args, const FlashAttentionTilingData& t, uint32_t keys) {
     uint64_t parts = 1;
     if (t.splitKeys != 0) {
@@ -172,8 +173,8 @@ Status ChooseTiles(const FlashAttentionArgs& args, const CoreLimits& limits,
     t.scale = args.scale;
     // Which keys are split must not follow from the size of a tile: it decides about bits.
     t.splitTokens = std::max(1u, kFewRows / t.groupSize);
-    // More than that many rows only from a large group, for a causal tile of many tokens computes many
-    // scores that nobody sees.
+    // More than that many rows only from a large group, for a causal tile of many tokens computes
+    // many scores that nobody sees.
     t.tokensPerBlock =
         std::max(t.splitTokens, std::min(kFewTokens, limits.rowsWanted / t.groupSize));
     t.blockM = AlignTo(t.tokensPerBlock * t.groupSize, 16);

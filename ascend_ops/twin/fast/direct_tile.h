@@ -44,15 +44,22 @@ inline Vector LoadWide(const bfloat16_t* from) {
 #endif
 }
 
-// c (rows, 16) = left right, added to c where `accumulate`; rows `done` and on of the left operand.
-// `slices` are the right one's, rows of k with 16 columns inside.
+// c (rows, 16) = left right; rows `done` and on of the left operand. `resume`: c holds the sum so
+// far, which goes on as if it had never left the registers. `slices` are the right operand's, rows
+// of k with 16 columns inside.
 template <uint32_t rows, typename T>
 void DirectTile(const ProductTarget& c, const LeftPiece left, const FractalView* slices,
-                uint32_t done, bool accumulate) {
+                uint32_t done, bool resume) {
     constexpr uint32_t vectors = kVectorsPerFractal;
     const uint32_t pitch = left.rowPitch;
     const float* a = left.data + done * pitch;
-    Vector acc[rows][vectors] = {};
+    Vector acc[rows][vectors];
+    for (uint32_t r = 0; r < rows; ++r) {
+        const float* from = c.data + static_cast<uint64_t>(r) * c.rowPitch;
+        for (uint32_t v = 0; v < vectors; ++v) {
+            acc[r][v] = resume ? Load(from + v * kLanes) : Vector{};
+        }
+    }
     for (uint32_t k0 = 0; k0 < left.k; k0 += kCols, a += left.sliceStep, ++slices) {
         const uint32_t depth = std::min(kCols, left.k - k0);
         const uint8_t* b = slices->rows;
@@ -69,32 +76,31 @@ void DirectTile(const ProductTarget& c, const LeftPiece left, const FractalView*
     }
     for (uint32_t r = 0; r < rows; ++r) {
         for (uint32_t v = 0; v < vectors; ++v) {
-            float* to = c.data + static_cast<uint64_t>(r) * c.rowPitch + v * kLanes;
-            Store(to, accumulate ? Load(to) + acc[r][v] : acc[r][v]);
+            Store(c.data + static_cast<uint64_t>(r) * c.rowPitch + v * kLanes, acc[r][v]);
         }
     }
 }
 
 template <typename T>
 void DirectTileOfRows(uint32_t rows, const ProductTarget& c, const LeftPiece& left,
-                      const FractalView* slices, uint32_t done, bool accumulate) {
+                      const FractalView* slices, uint32_t done, bool resume) {
     switch (rows) {
         case 1:
-            return DirectTile<1, T>(c, left, slices, done, accumulate);
+            return DirectTile<1, T>(c, left, slices, done, resume);
         case 2:
-            return DirectTile<2, T>(c, left, slices, done, accumulate);
+            return DirectTile<2, T>(c, left, slices, done, resume);
         case 3:
-            return DirectTile<3, T>(c, left, slices, done, accumulate);
+            return DirectTile<3, T>(c, left, slices, done, resume);
         case 4:
-            return DirectTile<4, T>(c, left, slices, done, accumulate);
+            return DirectTile<4, T>(c, left, slices, done, resume);
         case 5:
-            return DirectTile<5, T>(c, left, slices, done, accumulate);
+            return DirectTile<5, T>(c, left, slices, done, resume);
         case 6:
-            return DirectTile<6, T>(c, left, slices, done, accumulate);
+            return DirectTile<6, T>(c, left, slices, done, resume);
         case 7:
-            return DirectTile<7, T>(c, left, slices, done, accumulate);
+            return DirectTile<7, T>(c, left, slices, done, resume);
         default:
-            return DirectTile<8, T>(c, left, slices, done, accumulate);
+            return DirectTile<8, T>(c, left, slices, done, resume);
     }
 }
 

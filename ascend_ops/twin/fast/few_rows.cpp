@@ -91,10 +91,10 @@ template <typename T>
 void ColumnsDirect(const ProductTarget& target, const PendingProduct& p, uint32_t m,
                    const RightOperand& right) {
     const uint32_t colFractals = Fractals(p.n, kCols), fractal = kCols * kCols;
-    bool join = p.accumulate;
+    bool resume = false;
     for (uint32_t i = 0; i < p.numParts; ++i) {
         const ProductPart& part = p.parts[i];
-        for (uint32_t k = 0; k < part.k; k += kDirectSlab, join = true) {
+        for (uint32_t k = 0; k < part.k; k += kDirectSlab, resume = true) {
             const LeftPiece left = {part.a + k * kCols, std::min(kDirectSlab, part.k - k), fractal,
                                     kCols, 0};
             for (uint32_t col = 0; col < colFractals; ++col) {
@@ -108,7 +108,7 @@ void ColumnsDirect(const ProductTarget& target, const PendingProduct& p, uint32_
                     ProductTarget c = target;
                     c.data += static_cast<uint64_t>(col) * target.colFractalStep +
                               static_cast<uint64_t>(done) * target.rowPitch;
-                    DirectTileOfRows<T>(rows, c, left, slices, done, join);
+                    DirectTileOfRows<T>(rows, c, left, slices, done, resume);
                 });
             }
         }
@@ -147,11 +147,11 @@ bool MultiplyFewRows(const ProductTarget& target, const PendingProduct& product,
         return true;
     }
     if (m > kFewRows) return false;
-    if (LiesAs(FractalForm::kHalfRowsK, product, right)) {
+    if (!product.accumulate && LiesAs(FractalForm::kHalfRowsK, product, right)) {
         ColumnsDirect<half>(target, product, m, right);
         return true;
     }
-    if (LiesAs(FractalForm::kBfloat16RowsK, product, right)) {
+    if (!product.accumulate && LiesAs(FractalForm::kBfloat16RowsK, product, right)) {
         ColumnsDirect<bfloat16_t>(target, product, m, right);
         return true;
     }

@@ -49,8 +49,7 @@ template <uint32_t rows, uint32_t fractals>
     constexpr uint32_t vectors = fractals * kVectorsPerFractal;
     Vector bRow[vectors];
     for (uint32_t v = 0; v < vectors; ++v) {
-        bRow[v] =
-            Load(b + (v / kVectorsPerFractal) * fractal + (v % kVectorsPerFractal) * kLanes);
+        bRow[v] = Load(b + (v / kVectorsPerFractal) * fractal + (v % kVectorsPerFractal) * kLanes);
     }
     for (uint32_t r = 0; r < rows; ++r) {
         const Vector scalar = Broadcast(a[r * pitch]);

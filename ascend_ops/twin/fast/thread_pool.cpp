@@ -54,7 +54,7 @@ class Pool {
   public:
     explicit Pool(uint32_t threads) : threads_(threads) {
         try {
-            for (uint32_t i = 1; i < threads; ++i) workers_.emplace_back([this, i] { Work(i); });
+            for (uint32_t i = 1; i < threads; ++i) workers_.emplace_back([this] { Work(); });
         } catch (...) {  // no room for another thread: the caller hears of it, the others end
             Stop();
             throw;
@@ -65,18 +65,19 @@ class Pool {
 
     uint32_t threads() const { return threads_; }
 
+    // Whoever is there first takes the next index: a short job is done before a worker has woken.
     void Run(uint32_t count, void (*task)(void*, uint32_t), void* context) {
         task_ = task;
         context_ = context;
-        count_ = count;
-        pending_.store(threads_ - 1, std::memory_order_relaxed);
+        done_.store(0, std::memory_order_relaxed);
+        const uint32_t number = NumberOf(ticket_.load(std::memory_order_relaxed)) + 1;
         {
             std::lock_guard<std::mutex> lock(mutex_);
-            generation_.fetch_add(1, std::memory_order_release);
+            ticket_.store(TicketOf(number, count), std::memory_order_release);
         }
         wake_.notify_all();
-        RunShare(0);
-        for (uint32_t spins = 0; pending_.load(std::memory_order_acquire) != 0; ++spins) {
+        RunIndices(NumberOf(TicketOf(number, count)));
+        for (uint32_t spins = 0; done_.load(std::memory_order_acquire) != count; ++spins) {
             // A worker may share this processor: let it have its turn now and then.
             if (spins % 1024 == 1023) std::this_thread::yield();
             Pause();
@@ -88,50 +89,73 @@ class Pool {
         {
             std::lock_guard<std::mutex> lock(mutex_);
             stopping_.store(true);
-            generation_.fetch_add(1);
+            ticket_.store(TicketOf(NumberOf(ticket_.load()) + 1, 0));
         }
         wake_.notify_all();
         for (std::thread& worker : workers_) worker.join();
     }
 
-    void RunShare(uint32_t thread) {
-        for (uint32_t i = thread; i < count_; i += threads_) task_(context_, i);
+    // A job's number, how many indices it has and the next one, in one word: who takes an index
+    // knows that it is of the job that he saw.
+    static constexpr uint32_t kIndexBits = 20;
+    static uint64_t TicketOf(uint32_t number, uint32_t count) {
+        return uint64_t{number} << (2 * kIndexBits) | uint64_t{count} << kIndexBits;
+    }
+    static uint32_t NumberOf(uint64_t ticket) {
+        return static_cast<uint32_t>(ticket >> (2 * kIndexBits));
+    }
+    static uint32_t CountOf(uint64_t ticket) {
+        return static_cast<uint32_t>(ticket >> kIndexBits) & ((1u << kIndexBits) - 1);
+    }
+    static uint32_t NextOf(uint64_t ticket) {
+        return static_cast<uint32_t>(ticket) & ((1u << kIndexBits) - 1);
     }
 
-    void Work(uint32_t thread) {
-        uint64_t seen = 0;
-        while (true) {
-            seen = AwaitGeneration(seen);
-            if (stopping_.load()) return;
-            RunShare(thread);
-            pending_.fetch_sub(1, std::memory_order_release);
+    void RunIndices(uint32_t number) {
+        uint64_t ticket = ticket_.load(std::memory_order_acquire);
+        while (NumberOf(ticket) == number && NextOf(ticket) < CountOf(ticket)) {
+            if (!ticket_.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel))
+                continue;
+            task_(context_, NextOf(ticket));
+            done_.fetch_add(1, std::memory_order_release);
+            ticket = ticket_.load(std::memory_order_acquire);
         }
     }
 
-    uint64_t AwaitGeneration(uint64_t seen) {
+    void Work() {
+        uint32_t seen = 0;
+        while (true) {
+            seen = AwaitJob(seen);
+            if (stopping_.load()) return;
+            RunIndices(seen);
+        }
+    }
+
+    // The number of a job other than `seen`.
+    uint32_t AwaitJob(uint32_t seen) {
+        const auto number = [this] { return NumberOf(ticket_.load(std::memory_order_acquire)); };
         const auto deadline = std::chrono::steady_clock::now() + kSpinTime;
         do {
             for (uint32_t i = 0; i < 64; ++i) {
-                const uint64_t now = generation_.load(std::memory_order_acquire);
+                const uint32_t now = number();
                 if (now != seen) return now;
                 Pause();
             }
         } while (std::chrono::steady_clock::now() < deadline);
         std::unique_lock<std::mutex> lock(mutex_);
-        wake_.wait(lock, [&] { return generation_.load(std::memory_order_acquire) != seen; });
-        return generation_.load(std::memory_order_acquire);
+        wake_.wait(lock, [&] { return number() != seen; });
+        return number();
     }
 
     const uint32_t threads_;
     std::vector<std::thread> workers_;
     std::mutex mutex_;
     std::condition_variable wake_;
-    std::atomic<uint64_t> generation_{0};
-    std::atomic<uint32_t> pending_{0};
+    std::atomic<uint64_t> ticket_{0};  // of the job that runs, or ran last
+    std::atomic<uint32_t> done_{0};    // of its indices
     std::atomic<bool> stopping_{false};
     void (*task_)(void*, uint32_t) = nullptr;
     void* context_ = nullptr;
-    uint32_t count_ = 0;
 };
 
 struct Shared {
