@@ -13,9 +13,9 @@ uint32_t NumThreads();
 // Changes it; at least 1.
 void SetNumThreads(uint32_t count);
 
-// Calls task(context, index) once for each index below `count`, index i on thread i % NumThreads(),
-// and returns when all are done. Callers from several threads take turns. A child of fork() starts
-// threads of its own.
+// Calls task(context, index) once for each index below `count`, on whichever thread is there first,
+// and returns when all are done; count is below 2^20. Callers from several threads take turns. A
+// child of fork() starts threads of its own.
 void ParallelFor(uint32_t count, void (*task)(void*, uint32_t), void* context);
 
 }  // namespace ascend_twin
