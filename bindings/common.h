@@ -17,6 +17,7 @@ namespace glm2 {
 
 void RegisterFlashAttention(pybind11::module_& module);
 void RegisterFlashAttentionGrad(pybind11::module_& module);
+void RegisterPackedWeight(pybind11::module_& module);
 void RegisterRmsNorm(pybind11::module_& module);
 void RegisterRopeAppend(pybind11::module_& module);
 void RegisterSwiglu(pybind11::module_& module);

@@ -70,6 +70,23 @@ def rms_norm(
     total: npt.NDArray[Any] | None,
     eps: float,
 ) -> None: ...
+def packed_size(storage: str, rows: int, columns: int) -> int: ...
+def pack_weight(
+    storage: str,
+    nibble_order: str,
+    rows: int,
+    columns: int,
+    weight: npt.NDArray[Any],
+    packed: npt.NDArray[np.uint8],
+) -> None: ...
+def unpack_weight(
+    storage: str,
+    nibble_order: str,
+    rows: int,
+    columns: int,
+    packed: npt.NDArray[np.uint8],
+    weight: npt.NDArray[Any],
+) -> None: ...
 def swiglu(x: npt.NDArray[Any], out: npt.NDArray[Any]) -> None: ...
 def plan_flash_attention(
     npu: bool,

@@ -42,10 +42,24 @@ from glm2_ops.checks.options import (
     check_scale,
     check_window,
 )
+from glm2_ops.checks.weights import (
+    MAX_IN_FEATURES,
+    WEIGHT_FORMATS,
+    check_activation_bits,
+    check_features,
+    check_nibble_order,
+    check_packed,
+    check_plain_weight,
+    check_quant_linear,
+    check_weight_format,
+)
 
 __all__ = [
     "MAX_HIDDEN_SIZE",
+    "MAX_IN_FEATURES",
     "MAX_LENGTH",
+    "WEIGHT_FORMATS",
+    "check_activation_bits",
     "check_array",
     "check_bool",
     "check_cache",
@@ -53,6 +67,7 @@ __all__ = [
     "check_disjoint",
     "check_dtype_name",
     "check_eps",
+    "check_features",
     "check_flash_attention",
     "check_flash_attention_grad",
     "check_flash_attention_varlen",
@@ -62,8 +77,12 @@ __all__ = [
     "check_heads",
     "check_index",
     "check_int",
+    "check_nibble_order",
+    "check_packed",
     "check_pages",
+    "check_plain_weight",
     "check_prefix_len",
+    "check_quant_linear",
     "check_rms_norm",
     "check_rope_append",
     "check_rope_lengths",
@@ -71,6 +90,7 @@ __all__ = [
     "check_scale",
     "check_shape",
     "check_swiglu",
+    "check_weight_format",
     "check_window",
     "check_written_in_place",
 ]
