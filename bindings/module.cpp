@@ -9,6 +9,7 @@ PYBIND11_MODULE(_native, module) {
     glm2::RegisterFlashAttention(module);
     glm2::RegisterFlashAttentionGrad(module);
     glm2::RegisterPackedWeight(module);
+    glm2::RegisterQuantMatmul(module);
     glm2::RegisterRmsNorm(module);
     glm2::RegisterRopeAppend(module);
     glm2::RegisterSwiglu(module);

@@ -12,11 +12,8 @@ namespace {
 ascend_ops::PackedWeightArgs ArgsOf(const std::string& storage, const std::string& nibbleOrder,
                                     uint32_t rows, uint32_t columns) {
     using ascend_ops::NibbleOrder;
-    using ascend_ops::WeightFormat;
     ascend_ops::PackedWeightArgs args;
-    args.format = storage == "fp16"
-                      ? WeightFormat::kFloat16
-                      : (storage == "int8" ? WeightFormat::kInt8 : WeightFormat::kInt4);
+    args.format = FormatNamed(storage);
     args.order = nibbleOrder.empty() ? NibbleOrder::kNone
                                      : (nibbleOrder == "high_first" ? NibbleOrder::kHighFirst
                                                                     : NibbleOrder::kLowFirst);
@@ -55,7 +52,7 @@ void Unpack(const std::string& storage, const std::string& nibbleOrder, uint32_t
 
 void RegisterPackedWeight(py::module_& module) {
     module.def("packed_size", [](const std::string& storage, uint32_t rows, uint32_t columns) {
-        return ascend_ops::PackedBytes(ArgsOf(storage, "", rows, columns).format, rows, columns);
+        return ascend_ops::PackedBytes(FormatNamed(storage), rows, columns);
     });
     module.def("pack_weight", &Pack, py::arg("storage"), py::arg("nibble_order"), py::arg("rows"),
                py::arg("columns"), py::arg("weight"), py::arg("packed"));

@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 MAX_HIDDEN_SIZE: int
+MAX_IN_FEATURES: int
 
 def flash_attention(
     q: npt.NDArray[Any],
@@ -86,6 +87,17 @@ def unpack_weight(
     columns: int,
     packed: npt.NDArray[np.uint8],
     weight: npt.NDArray[Any],
+) -> None: ...
+def quant_matmul(
+    x: npt.NDArray[Any],
+    weight: npt.NDArray[np.uint8],
+    scale: npt.NDArray[np.float32],
+    bias: npt.NDArray[np.float32] | None,
+    residual: npt.NDArray[Any] | None,
+    out: npt.NDArray[Any],
+    storage: str,
+    group_size: int,
+    activation_bits: int,
 ) -> None: ...
 def swiglu(x: npt.NDArray[Any], out: npt.NDArray[Any]) -> None: ...
 def plan_flash_attention(

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from glm2_ops import checks
-from glm2_ops.packed_weight import WeightFormat, unpack_weight
+from glm2_ops._library import native
+from glm2_ops.packed_weight import WeightFormat
 
 Array = npt.NDArray[Any]
 
@@ -33,7 +34,7 @@ def quant_linear(
     Parameters
     ----------
     x : float16, bfloat16 or float32, (M, in_features)
-        in_features is 1 to 16,384. A token that holds NaN or infinity gives a row of NaN.
+        in_features is 1 to 16,384. A token that holds NaN or infinity gives no finite row.
     weight : uint8, (packed_size,)
         From `pack_weight`; used in place, a mapped file is not copied.
     scale : float32, (out_features,), or (out_features, in_features / group)
@@ -64,27 +65,20 @@ def quant_linear(
     out_features, storage = checks.check_quant_linear(
         x, weight, scale, bias, residual, format=format, activation_bits=activation_bits
     )
-    plain = unpack_weight(
-        weight, out_features=out_features, in_features=x.shape[1], format=format
-    ).astype(np.float32)
-    x32 = x.astype(np.float32)
-    scales = scale.reshape(out_features, -1)
-    groups = scales.shape[1]
-    if activation_bits == 8:
-        largest = np.float32(119 if storage == "int4" else 127)
-        token_scale = np.abs(x32).max(axis=1, initial=0) / largest
-        divisor = np.where(token_scale > 0, token_scale, np.float32(1))
-        x32 = np.rint(x32 / divisor[:, None])
-    else:
-        x32 = x32.astype(np.float16).astype(np.float32)
-        token_scale = np.ones(len(x), np.float32)
-    tokens = x32.reshape(len(x), groups, -1).astype(np.float64)
-    values = plain.reshape(out_features, groups, -1).astype(np.float64)
-    sums = np.einsum("tgi,ogi->tog", tokens, values, optimize=True).astype(np.float32)
-    out = (sums * scales).sum(axis=2) * token_scale[:, None]
+    out = np.empty((len(x), out_features), x.dtype)
     if bias is not None:
-        out = out + bias.astype(np.float32)
+        bias = np.ascontiguousarray(bias, np.float32)
     if residual is not None:
-        out = out + residual.astype(np.float32)
-    result: Array = out.astype(x.dtype)
-    return result
+        residual = np.ascontiguousarray(residual)
+    native.quant_matmul(
+        np.ascontiguousarray(x),
+        weight,
+        np.ascontiguousarray(scale),
+        bias,
+        residual,
+        out,
+        storage,
+        checks.WEIGHT_FORMATS[format],
+        activation_bits,
+    )
+    return out

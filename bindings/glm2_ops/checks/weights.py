@@ -14,7 +14,7 @@ from glm2_ops.checks.options import check_int
 # Columns of one group, 0: a scale a row.
 WEIGHT_FORMATS = {"fp16": 0, "int8": 0, "int4": 0, "int4-g128": 128, "int4-g64": 64, "int4-g32": 32}
 NIBBLE_ORDERS = ("high_first", "low_first")
-MAX_IN_FEATURES = 16384  # a token's activations lie in UB together
+MAX_IN_FEATURES = native.MAX_IN_FEATURES
 _MAX_FEATURES = 2**31 - 1
 
 
