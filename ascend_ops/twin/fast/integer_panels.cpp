@@ -6,11 +6,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "integer_simd.h"
 #include "transpose.h"
-
-#if defined(__AVX2__)
-#include <immintrin.h>
-#endif
 
 namespace ascend_twin {
 namespace {
@@ -50,16 +47,6 @@ const uint8_t* LeftRow(const IntegerOperands& o, uint32_t row, uint32_t fractal)
 
 #if defined(__AVX2__)
 
-__m256i LoadPanel(const void* from) {
-    return _mm256_loadu_si256(static_cast<const __m256i*>(from));
-}
-
-int32_t FourBytes(const void* from) {
-    int32_t bytes;
-    std::memcpy(&bytes, from, sizeof(bytes));
-    return bytes;
-}
-
 void PutSums(const IntegerOperands& o, uint32_t row, uint32_t stripe, __m256i left, __m256i right,
              bool accumulate) {
     auto* to = reinterpret_cast<__m256i*>(o.c + uint64_t{stripe} * o.stripeStep + row * kSide);
@@ -88,32 +75,30 @@ void NibblePanel(const IntegerOperands& o, uint32_t stripe, uint32_t first, uint
 template <uint32_t rows>
 void NibbleRows(const IntegerOperands& o, uint32_t row, uint32_t stripe, uint32_t first,
                 uint32_t depth, const int32_t* corrections, bool accumulate) {
-    const __m256i ones = _mm256_set1_epi16(1);
+    alignas(32) static constexpr int16_t kOnes[16] = {1, 1, 1, 1, 1, 1, 1, 1,
+                                                      1, 1, 1, 1, 1, 1, 1, 1};
     __m256i total[rows][2];
     for (uint32_t r = 0; r < rows; ++r) {
         total[r][0] = total[r][1] = _mm256_set1_epi32(-corrections[row + r]);
     }
     const uint8_t* panel = o.columnScratch;
-    for (uint32_t f = 0; f < depth; ++f) {
+    for (uint32_t f = 0; f < depth; ++f, panel += kFractalQuads) {
         const uint8_t* a[rows];
         for (uint32_t r = 0; r < rows; ++r) a[r] = LeftRow(o, row + r, first + f);
         __m256i sums[rows][2] = {};
+#pragma GCC unroll 8
         for (uint32_t q = 0; q < kQuads; ++q) {
-            const __m256i left = LoadPanel(panel + q * kQuadBytes);
-            const __m256i right = LoadPanel(panel + q * kQuadBytes + 32);
+            const __m256i left = LoadBytes32(panel + q * kQuadBytes);
+            const __m256i right = LoadBytes32(panel + q * kQuadBytes + 32);
+#pragma GCC unroll 4
             for (uint32_t r = 0; r < rows; ++r) {
-                const __m256i quad = _mm256_set1_epi32(FourBytes(a[r] + 4 * q));
-                sums[r][0] = _mm256_add_epi16(sums[r][0], _mm256_maddubs_epi16(left, quad));
-                sums[r][1] = _mm256_add_epi16(sums[r][1], _mm256_maddubs_epi16(right, quad));
+                AddQuad(&sums[r][0], &sums[r][1], left, right, a[r] + 4 * q);
             }
         }
         for (uint32_t r = 0; r < rows; ++r) {
-            for (uint32_t v = 0; v < 2; ++v) {
-                total[r][v] =
-                    _mm256_add_epi32(total[r][v], _mm256_madd_epi16(sums[r][v], ones));
-            }
+            Widen(&total[r][0], sums[r][0], At(kOnes));
+            Widen(&total[r][1], sums[r][1], At(kOnes));
         }
-        panel += kFractalQuads;
     }
     for (uint32_t r = 0; r < rows; ++r) {
         PutSums(o, row + r, stripe, total[r][0], total[r][1], accumulate);
@@ -145,23 +130,23 @@ void WideRows(const IntegerOperands& o, uint32_t row, uint32_t stripe, uint32_t 
               uint32_t depth, bool accumulate) {
     __m256i total[rows][2] = {};
     const auto* panel = reinterpret_cast<const int16_t*>(o.columnScratch);
-    for (uint32_t f = 0; f < depth; ++f) {
-        // As int16, so that two of them are one broadcast.
+    for (uint32_t f = 0; f < depth; ++f, panel += kSide * kRowBytes) {
         alignas(64) int16_t wide[rows][kRowBytes];
         for (uint32_t r = 0; r < rows; ++r) {
-            const auto* a = reinterpret_cast<const int8_t*>(LeftRow(o, row + r, first + f));
-            for (uint32_t i = 0; i < kRowBytes; ++i) wide[r][i] = a[i];
+            const auto* a = reinterpret_cast<const __m128i*>(LeftRow(o, row + r, first + f));
+            auto* to = reinterpret_cast<__m256i*>(wide[r]);
+            _mm256_store_si256(to, _mm256_cvtepi8_epi16(_mm_loadu_si128(a)));
+            _mm256_store_si256(to + 1, _mm256_cvtepi8_epi16(_mm_loadu_si128(a + 1)));
         }
+#pragma GCC unroll 16
         for (uint32_t pair = 0; pair < kRowBytes / 2; ++pair) {
-            const __m256i left = LoadPanel(panel + pair * 2 * kSide);
-            const __m256i right = LoadPanel(panel + pair * 2 * kSide + kSide);
+            const __m256i left = LoadBytes32(panel + pair * 2 * kSide);
+            const __m256i right = LoadBytes32(panel + pair * 2 * kSide + kSide);
+#pragma GCC unroll 6
             for (uint32_t r = 0; r < rows; ++r) {
-                const __m256i two = _mm256_set1_epi32(FourBytes(wide[r] + 2 * pair));
-                total[r][0] = _mm256_add_epi32(total[r][0], _mm256_madd_epi16(left, two));
-                total[r][1] = _mm256_add_epi32(total[r][1], _mm256_madd_epi16(right, two));
+                AddWideQuad(&total[r][0], &total[r][1], left, right, wide[r] + 2 * pair);
             }
         }
-        panel += kSide * kRowBytes;
     }
     for (uint32_t r = 0; r < rows; ++r) {
         PutSums(o, row + r, stripe, total[r][0], total[r][1], accumulate);

@@ -7,10 +7,7 @@
 #include <cstring>
 
 #include "ascend_twin/integer_casts.h"
-
-#if defined(__AVX2__)
-#include <immintrin.h>
-#endif
+#include "integer_simd.h"
 
 namespace ascend_twin {
 namespace {
@@ -24,9 +21,38 @@ const uint8_t* LeftRow(const IntegerOperands& o, uint32_t row, uint32_t fractal)
     return o.left[row / kSide * o.depth + fractal] + row % kSide * kRowBytes;
 }
 
-void Put(const IntegerOperands& o, uint32_t row, uint32_t stripe, uint32_t column, int32_t value) {
-    int32_t* to = o.c + uint64_t{stripe} * o.stripeStep + row * kSide + column;
-    *to = o.accumulate ? *to + value : value;
+// 64 values of 4 bits as bytes: those of low nibbles, then those of high ones.
+void SplitNibbles(int8_t* to, const uint8_t* from) {
+#if defined(__AVX2__)
+    const __m256i pairs = LoadBytes32(from), mask = _mm256_set1_epi8(15);
+    const __m256i eight = _mm256_set1_epi8(8);
+    const __m256i low = _mm256_and_si256(pairs, mask);
+    const __m256i high = _mm256_and_si256(_mm256_srli_epi16(pairs, 4), mask);
+    auto* out = reinterpret_cast<__m256i*>(to);
+    _mm256_storeu_si256(out, _mm256_sub_epi8(_mm256_xor_si256(low, eight), eight));
+    _mm256_storeu_si256(out + 1, _mm256_sub_epi8(_mm256_xor_si256(high, eight), eight));
+#else
+    for (uint32_t i = 0; i < kRowBytes; ++i) {
+        to[i] = static_cast<int8_t>(LowNibble(from[i]));
+        to[kRowBytes + i] = static_cast<int8_t>(HighNibble(from[i]));
+    }
+#endif
+}
+
+// The sum of 64 digits.
+int32_t SumOf(const int8_t* digits) {
+#if defined(__AVX2__)
+    const __m256i ones = _mm256_set1_epi8(1);
+    const __m256i pairs = _mm256_add_epi16(
+        _mm256_maddubs_epi16(ones, LoadBytes32(digits)),
+        _mm256_maddubs_epi16(ones, LoadBytes32(digits + kRowBytes)));
+    const __m256i lanes = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+    return _mm_cvtsi128_si32(SumsOfFour(lanes, lanes, lanes, lanes));
+#else
+    int32_t sum = 0;
+    for (uint32_t i = 0; i < 2 * kRowBytes; ++i) sum += digits[i];
+    return sum;
+#endif
 }
 
 // Rows [first, first + count) of digits as bytes: 32 low nibbles and 32 high ones a fractal, of
@@ -40,19 +66,13 @@ void SpreadNibbles(const IntegerOperands& o, uint32_t first, uint32_t count, uin
                 std::memset(to, 0, 2 * kRowBytes);
                 continue;
             }
-            const uint8_t* from = LeftRow(o, first + r, f);
-            for (uint32_t i = 0; i < kRowBytes; ++i) {
-                to[i] = static_cast<int8_t>(LowNibble(from[i]));
-                to[kRowBytes + i] = static_cast<int8_t>(HighNibble(from[i]));
-            }
+            SplitNibbles(to, LeftRow(o, first + r, f));
             if (f + 1 == o.depth) {
                 for (uint32_t k = o.lastColumns; k < 2 * kRowBytes; ++k) {
                     to[k % 2 * kRowBytes + k / 2] = 0;
                 }
             }
-            int32_t sum = 0;
-            for (uint32_t i = 0; i < 2 * kRowBytes; ++i) sum += to[i];
-            sums[r] += sum;
+            sums[r] += SumOf(to);
         }
     }
 }
@@ -63,130 +83,90 @@ void SpreadBytes(const IntegerOperands& o, uint32_t rows, int16_t* to) {
         const uint32_t live = f + 1 == o.depth ? o.lastColumns : kRowBytes;
         for (uint32_t r = 0; r < rows; ++r, to += kRowBytes) {
             const uint8_t* from = LeftRow(o, r, f);
-            for (uint32_t i = 0; i < kRowBytes; ++i) {
-                to[i] = i < live ? static_cast<int8_t>(from[i]) : int16_t{0};
-            }
+#if defined(__AVX2__)
+            const auto* halves = reinterpret_cast<const __m128i*>(from);
+            auto* wide = reinterpret_cast<__m256i*>(to);
+            _mm256_storeu_si256(wide, _mm256_cvtepi8_epi16(_mm_loadu_si128(halves)));
+            _mm256_storeu_si256(wide + 1, _mm256_cvtepi8_epi16(_mm_loadu_si128(halves + 1)));
+#else
+            for (uint32_t i = 0; i < kRowBytes; ++i) to[i] = static_cast<int8_t>(from[i]);
+#endif
+            for (uint32_t i = live; i < kRowBytes; ++i) to[i] = 0;
         }
     }
 }
 
 #if defined(__AVX2__)
 
-__m256i LoadBytes(const void* from) {
-    return _mm256_loadu_si256(static_cast<const __m256i*>(from));
+void PrefetchNext(const uint8_t* from, uint32_t bytes) {
+    for (uint32_t line = 0; line < bytes; line += 64) {
+        _mm_prefetch(reinterpret_cast<const char*>(from + kPrefetchBytes + line), _MM_HINT_T0);
+    }
 }
 
-// The sum of eight int32.
-int32_t SumLanes(__m256i lanes) {
-    const __m128i four =
-        _mm_add_epi32(_mm256_castsi256_si128(lanes), _mm256_extracti128_si256(lanes, 1));
-    const __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
-    return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
-}
-
-// sums[r][c] of `rows` rows of digits and `columns` columns of a stripe, each fractal's from
-// `offset` bytes on.
+// lanes[c][r], eight parts of the sum of each of `rows` rows of digits and `columns` columns of a
+// stripe, each fractal's from `offset` bytes on.
 template <uint32_t rows, uint32_t columns>
 void NibbleTile(const uint8_t* const* right, uint32_t step, uint32_t offset, uint32_t depth,
-                const int8_t* digits, int32_t sums[][kSide]) {
+                const int8_t* digits, __m256i* lanes) {
     const __m256i flip = _mm256_set1_epi8(static_cast<char>(0x88)), mask = _mm256_set1_epi8(15);
     __m256i acc[rows][columns] = {};
     for (uint32_t f = 0; f < depth; ++f, digits += rows * 2 * kRowBytes) {
         const uint8_t* fractal = right[f * step] + offset;
-        for (uint32_t line = 0; line < columns * kRowBytes; line += 64) {
-            _mm_prefetch(reinterpret_cast<const char*>(fractal + kPrefetchBytes + line),
-                         _MM_HINT_T0);
-        }
+        if (offset % 64 == 0) PrefetchNext(fractal, columns * kRowBytes);
+#pragma GCC unroll 4
         for (uint32_t c = 0; c < columns; ++c) {
-            const __m256i pairs = _mm256_xor_si256(LoadBytes(fractal + c * kRowBytes), flip);
+            const __m256i pairs = _mm256_xor_si256(LoadBytes32(fractal + c * kRowBytes), flip);
             const __m256i low = _mm256_and_si256(pairs, mask);
             const __m256i high = _mm256_and_si256(_mm256_srli_epi16(pairs, 4), mask);
+#pragma GCC unroll 8
             for (uint32_t r = 0; r < rows; ++r) {
-                const int8_t* row = digits + r * 2 * kRowBytes;
-                acc[r][c] =
-                    _mm256_add_epi16(acc[r][c], _mm256_maddubs_epi16(low, LoadBytes(row)));
-                acc[r][c] = _mm256_add_epi16(
-                    acc[r][c], _mm256_maddubs_epi16(high, LoadBytes(row + kRowBytes)));
+                AddPairs(&acc[r][c], low, digits + r * 2 * kRowBytes);
+                AddPairs(&acc[r][c], high, digits + r * 2 * kRowBytes + kRowBytes);
             }
         }
     }
+    // Copies with constant indices only: else the accumulators would live in memory all along.
     const __m256i ones = _mm256_set1_epi16(1);
-    for (uint32_t r = 0; r < rows; ++r) {
-        for (uint32_t c = 0; c < columns; ++c) {
-            sums[r][c] = SumLanes(_mm256_madd_epi16(acc[r][c], ones));
-        }
+#pragma GCC unroll 8
+    for (uint32_t at = 0; at < rows * columns; ++at) {
+        lanes[at] = _mm256_madd_epi16(acc[at % rows][at / rows], ones);
     }
 }
 
 template <uint32_t rows, uint32_t columns>
 void ByteTile(const uint8_t* const* right, uint32_t step, uint32_t offset, uint32_t depth,
-              const int16_t* left, int32_t sums[][kSide]) {
+              const int16_t* left, __m256i* lanes) {
     __m256i acc[rows][columns] = {};
     for (uint32_t f = 0; f < depth; ++f, left += rows * kRowBytes) {
         const uint8_t* fractal = right[f * step] + offset;
-        for (uint32_t line = 0; line < columns * kRowBytes; line += 64) {
-            _mm_prefetch(reinterpret_cast<const char*>(fractal + kPrefetchBytes + line),
-                         _MM_HINT_T0);
-        }
+        if (offset % 64 == 0) PrefetchNext(fractal, columns * kRowBytes);
+#pragma GCC unroll 8
         for (uint32_t c = 0; c < columns; ++c) {
             const auto* column = reinterpret_cast<const __m128i*>(fractal + c * kRowBytes);
             const __m256i first = _mm256_cvtepi8_epi16(_mm_loadu_si128(column));
             const __m256i second = _mm256_cvtepi8_epi16(_mm_loadu_si128(column + 1));
+#pragma GCC unroll 4
             for (uint32_t r = 0; r < rows; ++r) {
-                const int16_t* row = left + r * kRowBytes;
-                acc[r][c] =
-                    _mm256_add_epi32(acc[r][c], _mm256_madd_epi16(first, LoadBytes(row)));
-                acc[r][c] = _mm256_add_epi32(
-                    acc[r][c], _mm256_madd_epi16(second, LoadBytes(row + kRowBytes / 2)));
+                AddWidePairs(&acc[r][c], first, left + r * kRowBytes);
+                AddWidePairs(&acc[r][c], second, left + r * kRowBytes + kRowBytes / 2);
             }
         }
     }
-    for (uint32_t r = 0; r < rows; ++r) {
-        for (uint32_t c = 0; c < columns; ++c) sums[r][c] = SumLanes(acc[r][c]);
-    }
+#pragma GCC unroll 12
+    for (uint32_t at = 0; at < rows * columns; ++at) lanes[at] = acc[at % rows][at / rows];
 }
 
-#else
-
-template <uint32_t rows, uint32_t columns>
-void NibbleTile(const uint8_t* const* right, uint32_t step, uint32_t offset, uint32_t depth,
-                const int8_t* digits, int32_t sums[][kSide]) {
-    for (uint32_t r = 0; r < rows; ++r) std::fill_n(sums[r], columns, 0);
-    for (uint32_t f = 0; f < depth; ++f, digits += rows * 2 * kRowBytes) {
-        for (uint32_t c = 0; c < columns; ++c) {
-            const uint8_t* pairs = right[f * step] + offset + c * kRowBytes;
-            for (uint32_t r = 0; r < rows; ++r) {
-                const int8_t* row = digits + r * 2 * kRowBytes;
-                int32_t sum = 0;
-                for (uint32_t i = 0; i < kRowBytes; ++i) {
-                    sum += ((pairs[i] & 15) ^ 8) * row[i] +
-                           ((pairs[i] >> 4) ^ 8) * row[kRowBytes + i];
-                }
-                sums[r][c] += sum;
-            }
-        }
-    }
+// Columns [column, column + 4) of a row: sums of lanes, `rows` apart, less a correction.
+void PutFour(const IntegerOperands& o, uint32_t row, uint32_t stripe, uint32_t column,
+             const __m256i* lanes, uint32_t rows, int32_t correction) {
+    __m128i sums = SumsOfFour(lanes[0], lanes[rows], lanes[2 * rows], lanes[3 * rows]);
+    sums = _mm_sub_epi32(sums, _mm_set1_epi32(correction));
+    auto* to = reinterpret_cast<__m128i*>(o.c + uint64_t{stripe} * o.stripeStep + row * kSide +
+                                          column);
+    if (o.accumulate) sums = _mm_add_epi32(sums, _mm_loadu_si128(to));
+    _mm_storeu_si128(to, sums);
 }
-
-template <uint32_t rows, uint32_t columns>
-void ByteTile(const uint8_t* const* right, uint32_t step, uint32_t offset, uint32_t depth,
-              const int16_t* left, int32_t sums[][kSide]) {
-    for (uint32_t r = 0; r < rows; ++r) std::fill_n(sums[r], columns, 0);
-    for (uint32_t f = 0; f < depth; ++f, left += rows * kRowBytes) {
-        for (uint32_t c = 0; c < columns; ++c) {
-            const auto* bytes =
-                reinterpret_cast<const int8_t*>(right[f * step] + offset + c * kRowBytes);
-            for (uint32_t r = 0; r < rows; ++r) {
-                const int16_t* row = left + r * kRowBytes;
-                int32_t sum = 0;
-                for (uint32_t i = 0; i < kRowBytes; ++i) sum += bytes[i] * row[i];
-                sums[r][c] += sum;
-            }
-        }
-    }
-}
-
-#endif
 
 // All columns for `rows` rows, of which `count` are real.
 template <uint32_t rows, uint32_t columns>
@@ -194,15 +174,15 @@ void NibblePass(const IntegerOperands& o, uint32_t first, uint32_t count) {
     auto* digits = reinterpret_cast<int8_t*>(o.rowScratch);
     int32_t rowSums[kMaxRows];
     SpreadNibbles(o, first, count, rows, digits, rowSums);
-    int32_t sums[rows][kSide];
+    __m256i lanes[4 * rows];
     for (uint32_t stripe = 0; stripe < o.stripes; ++stripe) {
-        for (uint32_t column = 0; column < kSide; column += columns) {
-            NibbleTile<rows, columns>(o.right + stripe, o.stripes, column * kRowBytes, o.depth,
-                                      digits, sums);
+        for (uint32_t column = 0; column < kSide; column += 4) {
+            for (uint32_t c = 0; c < 4; c += columns) {
+                NibbleTile<rows, columns>(o.right + stripe, o.stripes, (column + c) * kRowBytes,
+                                          o.depth, digits, lanes + c * rows);
+            }
             for (uint32_t r = 0; r < count; ++r) {
-                for (uint32_t c = 0; c < columns; ++c) {
-                    Put(o, first + r, stripe, column + c, sums[r][c] - 8 * rowSums[r]);
-                }
+                PutFour(o, first + r, stripe, column, lanes + r, rows, 8 * rowSums[r]);
             }
         }
     }
@@ -212,17 +192,64 @@ template <uint32_t rows, uint32_t columns>
 void BytePass(const IntegerOperands& o) {
     auto* left = reinterpret_cast<int16_t*>(o.rowScratch);
     SpreadBytes(o, rows, left);
-    int32_t sums[rows][kSide];
+    __m256i lanes[4 * rows];
     for (uint32_t stripe = 0; stripe < o.stripes; ++stripe) {
-        for (uint32_t column = 0; column < kSide; column += columns) {
-            ByteTile<rows, columns>(o.right + stripe, o.stripes, column * kRowBytes, o.depth, left,
-                                    sums);
-            for (uint32_t r = 0; r < rows; ++r) {
-                for (uint32_t c = 0; c < columns; ++c) Put(o, r, stripe, column + c, sums[r][c]);
+        for (uint32_t column = 0; column < kSide; column += 4) {
+            for (uint32_t c = 0; c < 4; c += columns) {
+                ByteTile<rows, columns>(o.right + stripe, o.stripes, (column + c) * kRowBytes,
+                                        o.depth, left, lanes + c * rows);
             }
+            for (uint32_t r = 0; r < rows; ++r) PutFour(o, r, stripe, column, lanes + r, rows, 0);
         }
     }
 }
+
+#else
+
+// One column for some rows: `weights` of it as signed values, `values` a fractal, meet the rows'.
+template <typename Row>
+void PlainColumn(const IntegerOperands& o, uint32_t first, uint32_t count, uint32_t rows,
+                 uint32_t stripe, uint32_t column, const Row* left, bool nibbles) {
+    const uint32_t values = nibbles ? 2 * kRowBytes : kRowBytes;
+    for (uint32_t r = 0; r < count; ++r) {
+        int32_t* to = o.c + uint64_t{stripe} * o.stripeStep + (first + r) * kSide + column;
+        int32_t sum = o.accumulate ? *to : 0;
+        for (uint32_t f = 0; f < o.depth; ++f) {
+            const uint8_t* w = o.right[f * o.stripes + stripe] + column * kRowBytes;
+            const Row* row = left + (f * rows + r) * values;
+            for (uint32_t i = 0; i < kRowBytes; ++i) {
+                sum += nibbles ? LowNibble(w[i]) * row[i] + HighNibble(w[i]) * row[kRowBytes + i]
+                               : static_cast<int8_t>(w[i]) * row[i];
+            }
+        }
+        *to = sum;
+    }
+}
+
+template <uint32_t rows, uint32_t columns>
+void NibblePass(const IntegerOperands& o, uint32_t first, uint32_t count) {
+    auto* digits = reinterpret_cast<int8_t*>(o.rowScratch);
+    int32_t rowSums[kMaxRows];
+    SpreadNibbles(o, first, count, rows, digits, rowSums);
+    for (uint32_t stripe = 0; stripe < o.stripes; ++stripe) {
+        for (uint32_t c = 0; c < kSide; ++c) {
+            PlainColumn(o, first, count, rows, stripe, c, digits, true);
+        }
+    }
+}
+
+template <uint32_t rows, uint32_t columns>
+void BytePass(const IntegerOperands& o) {
+    auto* left = reinterpret_cast<int16_t*>(o.rowScratch);
+    SpreadBytes(o, rows, left);
+    for (uint32_t stripe = 0; stripe < o.stripes; ++stripe) {
+        for (uint32_t c = 0; c < kSide; ++c) {
+            PlainColumn(o, 0, rows, rows, stripe, c, left, false);
+        }
+    }
+}
+
+#endif
 
 }  // namespace
 
@@ -242,11 +269,11 @@ void MultiplyNibbles(const IntegerOperands& o) {
 void MultiplyFewBytes(const IntegerOperands& o) {
     switch (o.rows) {
         case 1:
-            return BytePass<1, 8>(o);
+            return BytePass<1, 4>(o);
         case 2:
             return BytePass<2, 4>(o);
         case 3:
-            return BytePass<3, 2>(o);
+            return BytePass<3, 4>(o);
         default:
             return BytePass<4, 2>(o);
     }

@@ -277,7 +277,9 @@ inline void LoadData(const LocalTensor<T>& dst, const LocalTensor<T>& src,
         return;
     } else {
     constexpr uint32_t elems = ascend_twin::kFractalBytes / sizeof(T);
-    const uint32_t span = params.repeatTimes * (1 + params.dstGap);
+    // From the first fractal written to the last: the gap behind that one is not touched.
+    const uint32_t span =
+        params.repeatTimes == 0 ? 0 : (params.repeatTimes - 1u) * (1u + params.dstGap) + 1;
     ascend_twin::CoreMemory* memory = ascend_twin::CurrentContext().memory;
     const T* source = src.FirstFractal() + params.startIndex * elems;
     const auto fractal = [&](uint32_t repeat) {
