@@ -1,8 +1,7 @@
 // Binds ascend_ops::QuantMatmul.
-#include "ascend_ops/quant_matmul.h"
-
 #include <string>
 
+#include "ascend_ops/quant_matmul.h"
 #include "common.h"
 
 namespace py = pybind11;

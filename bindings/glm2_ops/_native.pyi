@@ -120,6 +120,16 @@ def plan_flash_attention_grad(
     cu_seqlens_q: list[int],
     cu_seqlens_kv: list[int],
 ) -> dict[str, Any]: ...
+def plan_quant_matmul(
+    npu: bool,
+    dtype: str,
+    storage: str,
+    group_size: int,
+    activation_bits: int,
+    num_rows: int,
+    in_features: int,
+    out_features: int,
+) -> dict[str, Any]: ...
 def plan_rms_norm(
     npu: bool, dtype: str, num_rows: int, hidden_size: int, residual: bool
 ) -> dict[str, Any]: ...

@@ -292,7 +292,11 @@ SCALE = np.ones(32, np.float32)
         ({"bias": np.zeros(31, np.float32)}, ValueError, "one a row of the weight"),
         ({"bias": np.zeros(32, np.int32)}, TypeError, "bias has dtype int32"),
         ({"residual": np.zeros((2, 31), np.float32)}, ValueError, "the shape of the result"),
-        ({"residual": np.zeros((2, 32), np.float16)}, TypeError, "residual is float16 and x float32"),
+        (
+            {"residual": np.zeros((2, 32), np.float16)},
+            TypeError,
+            "residual is float16 and x float32",
+        ),
     ],
 )
 def test_a_wrong_call_is_refused(changes, error, message):

@@ -15,10 +15,10 @@ constexpr uint32_t kMaxInFeatures = 16384;
 
 // M tokens of K features, N output features. All arrays are C-contiguous.
 struct QuantMatmulArgs {
-    const void* x = nullptr;       // (M, K) of type
-    const void* weight = nullptr;  // PackedBytes(format, N, K)
-    const float* scale = nullptr;  // (N,), or (N, K / groupSize)
-    const float* bias = nullptr;   // (N,), or null
+    const void* x = nullptr;         // (M, K) of type
+    const void* weight = nullptr;    // PackedBytes(format, N, K)
+    const float* scale = nullptr;    // (N,), or (N, K / groupSize)
+    const float* bias = nullptr;     // (N,), or null
     const void* residual = nullptr;  // (M, N) of type, or null
     void* out = nullptr;             // (M, N) of type
     DataType type = DataType::kFloat32;

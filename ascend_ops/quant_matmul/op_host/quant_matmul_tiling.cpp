@@ -12,8 +12,8 @@ namespace {
 
 constexpr uint32_t kBlockBytes = 32;
 constexpr uint32_t kFractalRows = 16;
-constexpr uint32_t kFewTokens = 16;        // decoding: the weight's bytes decide
-constexpr uint32_t kFewStripes = 4;        // of a tile then
+constexpr uint32_t kFewTokens = 16;  // decoding: the weight's bytes decide
+constexpr uint32_t kFewStripes = 4;  // of a tile then
 constexpr uint32_t kManyStripes = 8;
 constexpr uint32_t kManyTokens = 128;
 constexpr uint32_t kFewChunkFractals = 64;  // along the input, in L1: bursts of 32 KB
@@ -70,8 +70,8 @@ uint64_t OutputBytes(const QuantMatmulTilingData& t, uint64_t route, DataType ty
 
 uint64_t TokensBytes(const QuantMatmulTilingData& t, uint64_t route, DataType type) {
     if (TakesHalf(route) && type == DataType::kFloat16) return 0;
-    return uint64_t{t.piece} * (SizeOf(type) + 4 + 4 + 4 + 2 + 1) +
-           UbBytes(t.piece / 64 + 64, 4) + 64;
+    return uint64_t{t.piece} * (SizeOf(type) + 4 + 4 + 4 + 2 + 1) + UbBytes(t.piece / 64 + 64, 4) +
+           64;
 }
 
 Status CheckShape(const QuantMatmulArgs& args) {
@@ -107,9 +107,8 @@ void DescribeProblem(const QuantMatmulArgs& args, uint64_t route, QuantMatmulTil
     t->largest = args.format == WeightFormat::kInt4 ? 119.0f : 127.0f;
     t->numStripes = CeilDiv(args.outFeatures, kStripeRows);
     t->packedFractals = FractalsOfRow(args.format, args.inFeatures);
-    t->widening = route < kQuantRouteNibblesToBytes
-                      ? 1
-                      : FractalColumns(args.format) / OperandColumns(route);
+    t->widening =
+        route < kQuantRouteNibblesToBytes ? 1 : FractalColumns(args.format) / OperandColumns(route);
     t->fractals = CeilDiv(args.inFeatures, OperandColumns(route));
     t->groupFractals = t->fractals / t->numSums;
 }
@@ -133,7 +132,8 @@ void ChooseTiles(uint64_t route, const CoreLimits& limits, QuantMatmulTilingData
     } else {
         // Whole groups, and whole packed fractals.
         const uint32_t unit = std::max(t->groupFractals, t->widening);
-        const uint32_t units = std::max(1u, std::min(most, kMaxGroupsPerPart * t->groupFractals) / unit);
+        const uint32_t units =
+            std::max(1u, std::min(most, kMaxGroupsPerPart * t->groupFractals) / unit);
         t->chunkFractals = units * unit;
         t->groupsPerPart = t->chunkFractals / t->groupFractals;
     }
@@ -171,8 +171,7 @@ void PlaceWorkspace(uint64_t route, DataType type, QuantMatmulTilingData* t) {
     t->workspaceShared = 0;
     t->workspaceCore = t->sharedTokens != 0 ? rows + scales : 0;
     t->coreTiles = t->sharedTokens != 0 ? 0 : rows + scales;
-    const uint64_t stripe =
-        uint64_t{AlignUp(t->fractals, t->widening)} * kPackedFractalBytes;
+    const uint64_t stripe = uint64_t{AlignUp(t->fractals, t->widening)} * kPackedFractalBytes;
     t->tileBytes = route < kQuantRouteNibblesToBytes ? 0 : Aligned(t->stripesPerTile * stripe);
     t->coreParts = t->coreTiles + t->tileSlots * t->tileBytes;
     t->partBytes = Aligned(t->groupsPerPart * rowsOfPart * cols * 4);
@@ -200,8 +199,7 @@ uint64_t QuantMatmulTilingKey(const QuantMatmulArgs& args) {
     return 3 * QuantMatmulRoute(args) + type;
 }
 
-QuantMatmulBytes QuantMatmulBytesOf(const QuantMatmulTilingData& t, uint64_t route,
-                                    DataType type) {
+QuantMatmulBytes QuantMatmulBytesOf(const QuantMatmulTilingData& t, uint64_t route, DataType type) {
     const uint64_t rows = PaddedRows(t, route), cols = uint64_t{t.stripesPerTile} * kFractalRows;
     QuantMatmulBytes bytes;
     bytes.tokensUb = TokensBytes(t, route, type);
@@ -229,13 +227,12 @@ Status ComputeQuantMatmulTiling(const QuantMatmulArgs& args, const CoreLimits& l
     const uint64_t ub = std::max(bytes.tokensUb, bytes.widenUb + bytes.outputUb);
     if (ub > limits.ubBytes || bytes.l1 > limits.l1Bytes || bytes.l0a > limits.l0aBytes ||
         bytes.l0b > limits.l0bBytes || bytes.l0c > limits.l0cBytes) {
-        return Status::Error(StatusCode::kNoFit,
-                             "tiles need " + std::to_string(ub) + " bytes of UB, " +
-                                 std::to_string(bytes.l1) + " of L1 and " +
-                                 std::to_string(bytes.l0c) + " of L0C, but they hold " +
-                                 std::to_string(limits.ubBytes) + ", " +
-                                 std::to_string(limits.l1Bytes) + " and " +
-                                 std::to_string(limits.l0cBytes));
+        return Status::Error(
+            StatusCode::kNoFit,
+            "tiles need " + std::to_string(ub) + " bytes of UB, " + std::to_string(bytes.l1) +
+                " of L1 and " + std::to_string(bytes.l0c) + " of L0C, but they hold " +
+                std::to_string(limits.ubBytes) + ", " + std::to_string(limits.l1Bytes) + " and " +
+                std::to_string(limits.l0cBytes));
     }
     *tiling = t;
     return Status::Ok();

@@ -1,4 +1,5 @@
-// Host side of quant_matmul: chooses the route, splits the weight's stripes over cores, sizes tiles.
+// Host side of quant_matmul: chooses the route, splits the weight's stripes over cores, sizes
+// tiles.
 #ifndef ASCEND_OPS_QUANT_MATMUL_TILING_H_
 #define ASCEND_OPS_QUANT_MATMUL_TILING_H_
 

@@ -138,7 +138,8 @@ class QuantMatmulCube {
         } else {
             AscendC::GlobalTensor<T> wide;
             wide.SetGlobalBuffer((__gm__ T*)layout_.WideTile(index));
-            // A packed fractal's rows were widened where they stood: 16 rows of some fractals' width.
+            // A packed fractal's rows were widened where they stood: 16 rows of some fractals'
+            // width.
             const uint32_t width = tiling_->widening * kCols;
             AscendC::Nd2NzParams params;
             params.ndNum = StripePitch(fractals) / tiling_->widening;
@@ -150,7 +151,8 @@ class QuantMatmulCube {
             params.dstNzNStride = 1;
             params.dstNzMatrixStride = kFractalRows * width;
             for (uint32_t i = 0; i < tile.stripes; ++i) {
-                const uint64_t from = static_cast<uint64_t>(i) * StripePitch(tiling_->fractals) + chunk;
+                const uint64_t from =
+                    static_cast<uint64_t>(i) * StripePitch(tiling_->fractals) + chunk;
                 AscendC::DataCopy(l1b_[l1Buffer_][i * elems], wide[from * kElems], params);
             }
         }

@@ -1,5 +1,5 @@
-// quant_matmul: out = tokens x weight, scaled, plus bias and residual. AIVs quantise tokens and widen
-// weights, the AIC multiplies, AIVs scale.
+// quant_matmul: out = tokens x weight, scaled, plus bias and residual. AIVs quantise tokens and
+// widen weights, the AIC multiplies, AIVs scale.
 #ifndef ASCEND_OPS_QUANT_MATMUL_KERNEL_H_
 #define ASCEND_OPS_QUANT_MATMUL_KERNEL_H_
 

@@ -125,8 +125,8 @@ class QuantMatmulTokens {
             const uint32_t count = MinOf(tiling_->piece, width - column);
             const uint32_t padded = AlignUp(count, kFloatsPerRepeat);
             CopyIn(token, column);
-            AscendC::Div(wideUb_, wideUb_, divisorUb_, kFloatsPerRepeat,
-                         padded / kFloatsPerRepeat, {1, 1, 0, 8, 8, 0});
+            AscendC::Div(wideUb_, wideUb_, divisorUb_, kFloatsPerRepeat, padded / kFloatsPerRepeat,
+                         {1, 1, 0, 8, 8, 0});
             AscendC::PipeBarrier<PIPE_V>();
             RoundToIntegers(wideUb_, padded);
             const uint64_t row = static_cast<uint64_t>(token) * tiling_->tokenRowBytes;
@@ -206,8 +206,8 @@ class QuantMatmulTokens {
     AscendC::LocalTensor<int32_t> integerUb_;
     AscendC::LocalTensor<half> halfUb_;
     AscendC::LocalTensor<int8_t> bytesUb_;
-    AscendC::LocalTensor<float> foldUb_;     // 64 maxima, then those of each repeat
-    AscendC::LocalTensor<float> scaleUb_;    // eight times, like divisorUb
+    AscendC::LocalTensor<float> foldUb_;   // 64 maxima, then those of each repeat
+    AscendC::LocalTensor<float> scaleUb_;  // eight times, like divisorUb
     AscendC::LocalTensor<float> divisorUb_;
 };
 

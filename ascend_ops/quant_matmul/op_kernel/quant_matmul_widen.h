@@ -1,5 +1,5 @@
-// Packed weights as wider operands, a tile ahead of the AIC: int4 to int8, int4 or int8 to half, and
-// int4 times its groups' scales to half.
+// Packed weights as wider operands, a tile ahead of the AIC: int4 to int8, int4 or int8 to half,
+// and int4 times its groups' scales to half.
 #ifndef ASCEND_OPS_QUANT_MATMUL_WIDEN_H_
 #define ASCEND_OPS_QUANT_MATMUL_WIDEN_H_
 
@@ -12,7 +12,8 @@
 
 namespace ascend_ops {
 
-// A piece is some fractals of a stripe. Values keep their order: 16 rows of a packed fractal's width.
+// A piece is some fractals of a stripe. Values keep their order: 16 rows of a packed fractal's
+// width.
 template <uint64_t kRoute>
 class QuantMatmulWiden {
   public:
@@ -113,8 +114,8 @@ class QuantMatmulWiden {
         AscendC::SetFlag<AscendC::HardEvent::MTE3_V>(kOut);
     }
 
-    // Where the scale of row r of a piece's fractals lies among those of a stripe, in bytes, but for
-    // its group's distance from the piece's first.
+    // Where the scale of row r of a piece's fractals lies among those of a stripe, in bytes, but
+    // for its group's distance from the piece's first.
     __aicore__ inline void FillOffsets() {
         const uint32_t fractalsPerGroup = MaxOf(1u, tiling_->groupSize / kWidth);
         const uint32_t groupsPerFractal = MaxOf(1u, kWidth / tiling_->groupSize);
@@ -133,8 +134,7 @@ class QuantMatmulWiden {
     // GM scale[rows of the stripe, :] -> UB; of rows past the last one 0
     __aicore__ inline void CopyInScales(uint32_t stripe) {
         const uint32_t row = stripe * kFractalRows;
-        const uint32_t count =
-            MinOf(kFractalRows, tiling_->outFeatures - row) * tiling_->numGroups;
+        const uint32_t count = MinOf(kFractalRows, tiling_->outFeatures - row) * tiling_->numGroups;
         AscendC::PipeBarrier<PIPE_V>();
         AscendC::Duplicate<float>(stripeScaleUb_, 0.0f,
                                   AlignUp(kFractalRows * tiling_->numGroups, kFloatsPerBlock));

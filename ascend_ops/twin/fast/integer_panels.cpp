@@ -14,11 +14,11 @@ namespace {
 
 constexpr uint32_t kSide = 16;
 constexpr uint32_t kRowBytes = 32;
-constexpr uint32_t kQuads = kRowBytes / 4;    // of k in a fractal
-constexpr uint32_t kQuadBytes = kSide * 4;    // 16 columns of one
+constexpr uint32_t kQuads = kRowBytes / 4;  // of k in a fractal
+constexpr uint32_t kQuadBytes = kSide * 4;  // 16 columns of one
 constexpr uint32_t kFractalQuads = kQuads * kQuadBytes;
-constexpr uint32_t kMaxFractals = 128;        // of the left operand: L0A
-constexpr uint32_t kMaxDepth = 16;            // fractals of a panel: 8 KB of bytes, 16 KB of int16
+constexpr uint32_t kMaxFractals = 128;  // of the left operand: L0A
+constexpr uint32_t kMaxDepth = 16;      // fractals of a panel: 8 KB of bytes, 16 KB of int16
 
 // [16 columns][32 of k] to [8 quads][16 columns][4 of k].
 void TurnBytes(uint8_t* to, const uint8_t* from) {
@@ -177,8 +177,7 @@ void MultiplyStripe(const IntegerOperands& o, uint32_t stripe, uint32_t first, u
     }
     WidePanel(o, stripe, first, depth);
     ForRows<6>(
-        o.rows,
-        [&](uint32_t row) { WideRows<6>(o, row, stripe, first, depth, accumulate); },
+        o.rows, [&](uint32_t row) { WideRows<6>(o, row, stripe, first, depth, accumulate); },
         [&](uint32_t row) { WideRows<1>(o, row, stripe, first, depth, accumulate); });
 }
 
@@ -192,8 +191,8 @@ void MultiplyStripe(const IntegerOperands& o, uint32_t stripe, uint32_t first, u
             int32_t sum = accumulate ? to[c] : 0;
             for (uint32_t f = first; f < first + depth; ++f) {
                 const auto* a = reinterpret_cast<const int8_t*>(LeftRow(o, row, f));
-                const auto* b =
-                    reinterpret_cast<const int8_t*>(o.right[f * o.stripes + stripe]) + c * kRowBytes;
+                const auto* b = reinterpret_cast<const int8_t*>(o.right[f * o.stripes + stripe]) +
+                                c * kRowBytes;
                 for (uint32_t i = 0; i < kRowBytes; ++i) sum += a[i] * b[i];
             }
             to[c] = sum;

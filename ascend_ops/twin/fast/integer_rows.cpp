@@ -1,5 +1,5 @@
-// Nibbles: a weight w becomes w + 8, 0 to 15, and meets signed digits in sums of 16 bits, which hold
-// 136 pairs of them; 8 times the sum of a row is taken off at the end. Bytes: both sides are
+// Nibbles: a weight w becomes w + 8, 0 to 15, and meets signed digits in sums of 16 bits, which
+// hold 136 pairs of them; 8 times the sum of a row is taken off at the end. Bytes: both sides are
 // widened to 16 bits and summed in 32.
 #include "integer_rows.h"
 
@@ -14,7 +14,10 @@ namespace {
 
 constexpr uint32_t kSide = 16;
 constexpr uint32_t kRowBytes = 32;
-constexpr uint32_t kMaxRows = 8;  // of a pass
+constexpr uint32_t kMaxRows = 8;                            // of a pass
+constexpr uint32_t kStreams = 4;                            // stripes that are read in turn
+constexpr uint32_t kStreamFractals = 4;                     // of each, at a turn
+constexpr uint32_t kPrefetchBytes = kStreamFractals * 512;  // the next turn's
 
 // Row r of the left operand in one of its fractals.
 const uint8_t* LeftRow(const IntegerOperands& o, uint32_t row, uint32_t fractal) {
@@ -43,9 +46,9 @@ void SplitNibbles(int8_t* to, const uint8_t* from) {
 int32_t SumOf(const int8_t* digits) {
 #if defined(__AVX2__)
     const __m256i ones = _mm256_set1_epi8(1);
-    const __m256i pairs = _mm256_add_epi16(
-        _mm256_maddubs_epi16(ones, LoadBytes32(digits)),
-        _mm256_maddubs_epi16(ones, LoadBytes32(digits + kRowBytes)));
+    const __m256i pairs =
+        _mm256_add_epi16(_mm256_maddubs_epi16(ones, LoadBytes32(digits)),
+                         _mm256_maddubs_epi16(ones, LoadBytes32(digits + kRowBytes)));
     const __m256i lanes = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
     return _mm_cvtsi128_si32(SumsOfFour(lanes, lanes, lanes, lanes));
 #else
@@ -98,6 +101,7 @@ void SpreadBytes(const IntegerOperands& o, uint32_t rows, int16_t* to) {
 
 #if defined(__AVX2__)
 
+// Asks for what lies as far ahead of `from`, line after line: the order that prefetchers know.
 void PrefetchNext(const uint8_t* from, uint32_t bytes) {
     for (uint32_t line = 0; line < bytes; line += 64) {
         _mm_prefetch(reinterpret_cast<const char*>(from + kPrefetchBytes + line), _MM_HINT_T0);
@@ -110,10 +114,14 @@ template <uint32_t rows, uint32_t columns>
 void NibbleTile(const uint8_t* const* right, uint32_t step, uint32_t offset, uint32_t depth,
                 const int8_t* digits, __m256i* lanes) {
     const __m256i flip = _mm256_set1_epi8(static_cast<char>(0x88)), mask = _mm256_set1_epi8(15);
-    __m256i acc[rows][columns] = {};
+    __m256i acc[rows][columns];
+#pragma GCC unroll 8
+    for (uint32_t at = 0; at < rows * columns; ++at) acc[at % rows][at / rows] = lanes[at];
+    const uint8_t* ahead = right[0] + offset * depth;
     for (uint32_t f = 0; f < depth; ++f, digits += rows * 2 * kRowBytes) {
         const uint8_t* fractal = right[f * step] + offset;
-        if (offset % 64 == 0) PrefetchNext(fractal, columns * kRowBytes);
+        PrefetchNext(ahead, columns * kRowBytes);
+        ahead += columns * kRowBytes;
 #pragma GCC unroll 4
         for (uint32_t c = 0; c < columns; ++c) {
             const __m256i pairs = _mm256_xor_si256(LoadBytes32(fractal + c * kRowBytes), flip);
@@ -127,20 +135,21 @@ void NibbleTile(const uint8_t* const* right, uint32_t step, uint32_t offset, uin
         }
     }
     // Copies with constant indices only: else the accumulators would live in memory all along.
-    const __m256i ones = _mm256_set1_epi16(1);
 #pragma GCC unroll 8
-    for (uint32_t at = 0; at < rows * columns; ++at) {
-        lanes[at] = _mm256_madd_epi16(acc[at % rows][at / rows], ones);
-    }
+    for (uint32_t at = 0; at < rows * columns; ++at) lanes[at] = acc[at % rows][at / rows];
 }
 
 template <uint32_t rows, uint32_t columns>
 void ByteTile(const uint8_t* const* right, uint32_t step, uint32_t offset, uint32_t depth,
               const int16_t* left, __m256i* lanes) {
-    __m256i acc[rows][columns] = {};
+    __m256i acc[rows][columns];
+#pragma GCC unroll 12
+    for (uint32_t at = 0; at < rows * columns; ++at) acc[at % rows][at / rows] = lanes[at];
+    const uint8_t* ahead = right[0] + offset * depth;
     for (uint32_t f = 0; f < depth; ++f, left += rows * kRowBytes) {
         const uint8_t* fractal = right[f * step] + offset;
-        if (offset % 64 == 0) PrefetchNext(fractal, columns * kRowBytes);
+        PrefetchNext(ahead, columns * kRowBytes);
+        ahead += columns * kRowBytes;
 #pragma GCC unroll 8
         for (uint32_t c = 0; c < columns; ++c) {
             const auto* column = reinterpret_cast<const __m128i*>(fractal + c * kRowBytes);
@@ -162,10 +171,35 @@ void PutFour(const IntegerOperands& o, uint32_t row, uint32_t stripe, uint32_t c
              const __m256i* lanes, uint32_t rows, int32_t correction) {
     __m128i sums = SumsOfFour(lanes[0], lanes[rows], lanes[2 * rows], lanes[3 * rows]);
     sums = _mm_sub_epi32(sums, _mm_set1_epi32(correction));
-    auto* to = reinterpret_cast<__m128i*>(o.c + uint64_t{stripe} * o.stripeStep + row * kSide +
-                                          column);
+    auto* to =
+        reinterpret_cast<__m128i*>(o.c + uint64_t{stripe} * o.stripeStep + row * kSide + column);
     if (o.accumulate) sums = _mm_add_epi32(sums, _mm_loadu_si128(to));
     _mm_storeu_si128(to, sums);
+}
+
+// Calls tile(first fractal, fractals, stripe, column, lanes) until all of some stripes is done: a
+// few fractals of each of them in turn, for memory is read fastest in several streams. Then
+// put(stripe, column, lanes) for every four columns. lanes: of four columns, [4][rows].
+template <uint32_t rows, uint32_t columns, typename Tile, typename PutColumns>
+void WalkStripes(const IntegerOperands& o, const Tile& tile, const PutColumns& put) {
+    __m256i lanes[kStreams * kSide * rows];
+    for (uint32_t first = 0; first < o.stripes; first += kStreams) {
+        const uint32_t count = std::min(kStreams, o.stripes - first);
+        std::fill_n(lanes, count * kSide * rows, _mm256_setzero_si256());
+        for (uint32_t f = 0; f < o.depth; f += kStreamFractals) {
+            const uint32_t depth = std::min(kStreamFractals, o.depth - f);
+            for (uint32_t i = 0; i < count; ++i) {
+                for (uint32_t column = 0; column < kSide; column += columns) {
+                    tile(f, depth, first + i, column, lanes + (i * kSide + column) * rows);
+                }
+            }
+        }
+        for (uint32_t i = 0; i < count; ++i) {
+            for (uint32_t column = 0; column < kSide; column += 4) {
+                put(first + i, column, lanes + (i * kSide + column) * rows);
+            }
+        }
+    }
 }
 
 // All columns for `rows` rows, of which `count` are real.
@@ -174,34 +208,35 @@ void NibblePass(const IntegerOperands& o, uint32_t first, uint32_t count) {
     auto* digits = reinterpret_cast<int8_t*>(o.rowScratch);
     int32_t rowSums[kMaxRows];
     SpreadNibbles(o, first, count, rows, digits, rowSums);
-    __m256i lanes[4 * rows];
-    for (uint32_t stripe = 0; stripe < o.stripes; ++stripe) {
-        for (uint32_t column = 0; column < kSide; column += 4) {
-            for (uint32_t c = 0; c < 4; c += columns) {
-                NibbleTile<rows, columns>(o.right + stripe, o.stripes, (column + c) * kRowBytes,
-                                          o.depth, digits, lanes + c * rows);
-            }
+    const __m256i ones = _mm256_set1_epi16(1);
+    WalkStripes<rows, columns>(
+        o,
+        [&](uint32_t f, uint32_t depth, uint32_t stripe, uint32_t column, __m256i* lanes) {
+            NibbleTile<rows, columns>(o.right + f * o.stripes + stripe, o.stripes,
+                                      column * kRowBytes, depth, digits + f * rows * 2 * kRowBytes,
+                                      lanes);
+        },
+        [&](uint32_t stripe, uint32_t column, __m256i* lanes) {
+            for (uint32_t i = 0; i < 4 * rows; ++i) lanes[i] = _mm256_madd_epi16(lanes[i], ones);
             for (uint32_t r = 0; r < count; ++r) {
                 PutFour(o, first + r, stripe, column, lanes + r, rows, 8 * rowSums[r]);
             }
-        }
-    }
+        });
 }
 
 template <uint32_t rows, uint32_t columns>
 void BytePass(const IntegerOperands& o) {
     auto* left = reinterpret_cast<int16_t*>(o.rowScratch);
     SpreadBytes(o, rows, left);
-    __m256i lanes[4 * rows];
-    for (uint32_t stripe = 0; stripe < o.stripes; ++stripe) {
-        for (uint32_t column = 0; column < kSide; column += 4) {
-            for (uint32_t c = 0; c < 4; c += columns) {
-                ByteTile<rows, columns>(o.right + stripe, o.stripes, (column + c) * kRowBytes,
-                                        o.depth, left, lanes + c * rows);
-            }
+    WalkStripes<rows, columns>(
+        o,
+        [&](uint32_t f, uint32_t depth, uint32_t stripe, uint32_t column, __m256i* lanes) {
+            ByteTile<rows, columns>(o.right + f * o.stripes + stripe, o.stripes, column * kRowBytes,
+                                    depth, left + f * rows * kRowBytes, lanes);
+        },
+        [&](uint32_t stripe, uint32_t column, const __m256i* lanes) {
             for (uint32_t r = 0; r < rows; ++r) PutFour(o, r, stripe, column, lanes + r, rows, 0);
-        }
-    }
+        });
 }
 
 #else

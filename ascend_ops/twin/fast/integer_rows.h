@@ -22,7 +22,6 @@ struct IntegerOperands {
 };
 
 constexpr uint32_t kFewIntegerRows = 4;
-constexpr uint32_t kPrefetchBytes = 8192;  // how far ahead the right operand is asked for
 
 // Two values of 4 bits a byte, low nibble first.
 void MultiplyNibbles(const IntegerOperands& operands);

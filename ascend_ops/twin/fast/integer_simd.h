@@ -49,8 +49,7 @@ inline void AddQuad(__m256i* first, __m256i* second, __m256i left, __m256i right
         "vpaddw %[p], %[first], %[first]\n\t"
         "vpaddw %[q], %[second], %[second]"
         : [first] "+x"(*first), [second] "+x"(*second), [q] "=&x"(q), [p] "=&x"(products)
-        : [left] "x"(left), [right] "x"(right),
-          [quad] "m"(*static_cast<const int32_t*>(quad)));
+        : [left] "x"(left), [right] "x"(right), [quad] "m"(*static_cast<const int32_t*>(quad)));
 }
 
 // Two vectors of int16 by one pair of them, in every lane.
@@ -63,8 +62,7 @@ inline void AddWideQuad(__m256i* first, __m256i* second, __m256i left, __m256i r
         "vpaddd %[p], %[first], %[first]\n\t"
         "vpaddd %[q], %[second], %[second]"
         : [first] "+x"(*first), [second] "+x"(*second), [q] "=&x"(q), [p] "=&x"(products)
-        : [left] "x"(left), [right] "x"(right),
-          [pair] "m"(*static_cast<const int32_t*>(pair)));
+        : [left] "x"(left), [right] "x"(right), [pair] "m"(*static_cast<const int32_t*>(pair)));
 }
 
 // total (8 of 32 bits) += sums (16 of 16 bits), neighbours added up.

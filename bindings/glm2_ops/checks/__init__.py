@@ -52,6 +52,7 @@ from glm2_ops.checks.weights import (
     check_plain_weight,
     check_quant_linear,
     check_weight_format,
+    group_size_of,
 )
 
 __all__ = [
@@ -93,4 +94,5 @@ __all__ = [
     "check_weight_format",
     "check_window",
     "check_written_in_place",
+    "group_size_of",
 ]

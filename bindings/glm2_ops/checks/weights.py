@@ -18,12 +18,17 @@ MAX_IN_FEATURES = native.MAX_IN_FEATURES
 _MAX_FEATURES = 2**31 - 1
 
 
-def check_weight_format(format: str, in_features: int) -> str:
-    """Require a known format whose group divides the row; return how it is stored."""
+def group_size_of(format: str) -> int:
+    """Return the columns that share a scale in a format, which must be known; 0: all of a row."""
     if format not in WEIGHT_FORMATS:
         msg = f"format is {format!r}; expected one of {', '.join(WEIGHT_FORMATS)}"
         raise ValueError(msg)
-    group = WEIGHT_FORMATS[format]
+    return WEIGHT_FORMATS[format]
+
+
+def check_weight_format(format: str, in_features: int) -> str:
+    """Require a known format whose group divides the row; return how it is stored."""
+    group = group_size_of(format)
     if group and in_features % group:
         msg = (
             f"format is {format!r}, but in_features is {in_features}; expected a multiple of {group}, "

@@ -113,8 +113,8 @@ inline bool ViewMatrices(const AscendC::LocalTensor<T>& dst, const AscendC::Glob
     return true;
 }
 
-// Serves a copy of whole fractals of an input, one after the other, by views of them; false where it
-// cannot.
+// Serves a copy of whole fractals of an input, one after the other, by views of them; false where
+// it cannot.
 template <typename T>
 inline bool ViewFractals(const AscendC::LocalTensor<T>& dst, const AscendC::GlobalTensor<T>& src,
                          uint32_t count) {
@@ -276,32 +276,32 @@ inline void LoadData(const LocalTensor<T>& dst, const LocalTensor<T>& src,
         ascend_twin::LoadBytes(dst, src, params);
         return;
     } else {
-    constexpr uint32_t elems = ascend_twin::kFractalBytes / sizeof(T);
-    // From the first fractal written to the last: the gap behind that one is not touched.
-    const uint32_t span =
-        params.repeatTimes == 0 ? 0 : (params.repeatTimes - 1u) * (1u + params.dstGap) + 1;
-    ascend_twin::CoreMemory* memory = ascend_twin::CurrentContext().memory;
-    const T* source = src.FirstFractal() + params.startIndex * elems;
-    const auto fractal = [&](uint32_t repeat) {
-        return ascend_twin::Locate(memory, source + repeat * params.srcStride * elems);
-    };
-    if (dst.GetPosition() == TPosition::B2) {
-        const FractalForm form = ascend_twin::FormOf<T>(params.ifTranspose);
-        const uint32_t at = ascend_twin::BeforeLoadB(dst.Panel(), elems, span);
+        constexpr uint32_t elems = ascend_twin::kFractalBytes / sizeof(T);
+        // From the first fractal written to the last: the gap behind that one is not touched.
+        const uint32_t span =
+            params.repeatTimes == 0 ? 0 : (params.repeatTimes - 1u) * (1u + params.dstGap) + 1;
+        ascend_twin::CoreMemory* memory = ascend_twin::CurrentContext().memory;
+        const T* source = src.FirstFractal() + params.startIndex * elems;
+        const auto fractal = [&](uint32_t repeat) {
+            return ascend_twin::Locate(memory, source + repeat * params.srcStride * elems);
+        };
+        if (dst.GetPosition() == TPosition::B2) {
+            const FractalForm form = ascend_twin::FormOf<T>(params.ifTranspose);
+            const uint32_t at = ascend_twin::BeforeLoadB(dst.Panel(), elems, span);
+            for (uint32_t repeat = 0; repeat < params.repeatTimes; ++repeat) {
+                memory->l0b.Place(at + repeat * (1 + params.dstGap), fractal(repeat), form);
+            }
+            return;
+        }
+        ascend_twin::BeforeLoadA(dst.Panel(), span * elems);
         for (uint32_t repeat = 0; repeat < params.repeatTimes; ++repeat) {
-            memory->l0b.Place(at + repeat * (1 + params.dstGap), fractal(repeat), form);
+            float* panel = dst.Panel() + repeat * (1 + params.dstGap) * elems;
+            if (params.ifTranspose) {
+                ascend_twin::FractalToPanelTransposed<T>(panel, fractal(repeat));
+            } else {
+                ascend_twin::FractalToPanel<T>(panel, fractal(repeat));
+            }
         }
-        return;
-    }
-    ascend_twin::BeforeLoadA(dst.Panel(), span * elems);
-    for (uint32_t repeat = 0; repeat < params.repeatTimes; ++repeat) {
-        float* panel = dst.Panel() + repeat * (1 + params.dstGap) * elems;
-        if (params.ifTranspose) {
-            ascend_twin::FractalToPanelTransposed<T>(panel, fractal(repeat));
-        } else {
-            ascend_twin::FractalToPanel<T>(panel, fractal(repeat));
-        }
-    }
     }
 }
 
@@ -352,8 +352,8 @@ inline void Fixpipe(const GlobalTensor<T>& dst, const LocalTensor<U>& src,
                                    params.mSize, params.nSize);
         return;
     } else {
-    ascend_twin::StoreProduct(dst.GetPhyAddr(), params.dstStride, src.Data(), params.srcStride,
-                              params.mSize, params.nSize);
+        ascend_twin::StoreProduct(dst.GetPhyAddr(), params.dstStride, src.Data(), params.srcStride,
+                                  params.mSize, params.nSize);
     }
 }
 

@@ -28,15 +28,15 @@ inline void Mmad(const LocalTensor<T>& dst, const LocalTensor<U>& fm, const Loca
                      fractalOf(filter.Panel(), memory->l0b.panels), params.m, params.n, params.k,
                      std::is_same_v<U, int8_t> ? 8u : 4u, !params.cmatrixInitVal});
     } else {
-    static_assert(std::is_same_v<T, float>, "the twin's Mmad accumulates in float or int32_t");
-    static_assert(
-        std::is_same_v<U, half> || std::is_same_v<U, bfloat16_t> || std::is_same_v<U, float>,
-        "the twin's Mmad multiplies half, bfloat16_t or float");
-    constexpr uint32_t elems = ascend_twin::kFractalBytes / sizeof(U);
-    ascend_twin::CoreMemory* memory = ascend_twin::CurrentContext().memory;
-    const uint32_t b = static_cast<uint32_t>(filter.Panel() - memory->l0b.panels) / elems;
-    ascend_twin::AddProduct(dst.Data(), {fm.Panel(), b, params.k}, params.m, params.n,
-                            ascend_twin::kFractalCols<U>, !params.cmatrixInitVal);
+        static_assert(std::is_same_v<T, float>, "the twin's Mmad accumulates in float or int32_t");
+        static_assert(
+            std::is_same_v<U, half> || std::is_same_v<U, bfloat16_t> || std::is_same_v<U, float>,
+            "the twin's Mmad multiplies half, bfloat16_t or float");
+        constexpr uint32_t elems = ascend_twin::kFractalBytes / sizeof(U);
+        ascend_twin::CoreMemory* memory = ascend_twin::CurrentContext().memory;
+        const uint32_t b = static_cast<uint32_t>(filter.Panel() - memory->l0b.panels) / elems;
+        ascend_twin::AddProduct(dst.Data(), {fm.Panel(), b, params.k}, params.m, params.n,
+                                ascend_twin::kFractalCols<U>, !params.cmatrixInitVal);
     }
 }
 

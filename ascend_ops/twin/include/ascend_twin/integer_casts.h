@@ -143,7 +143,8 @@ inline void CastCount(AscendC::int4b_t* dst, const half* src, uint32_t count) {
             const __m256i values = NearestBytes(src + first + 32 * i, -8.0f, 7.0f);
             pairs[i] = _mm256_maddubs_epi16(_mm256_and_si256(values, nibble), weights);
         }
-        const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi16(pairs[0], pairs[1]), 0xd8);
+        const __m256i packed =
+            _mm256_permute4x64_epi64(_mm256_packus_epi16(pairs[0], pairs[1]), 0xd8);
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(dst + first / 2), packed);
     }
 #endif

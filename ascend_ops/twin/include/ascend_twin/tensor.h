@@ -111,8 +111,8 @@ class LocalTensor {
         LocalTensor<U> result;
         result.data_ = data_;
         result.toUb_ = toUb_;
-        result.elems_ = static_cast<uint32_t>(ascend_twin::BytesOf<T>(elems_) * 2 /
-                                              ascend_twin::BytesOf<U>(2));
+        result.elems_ =
+            static_cast<uint32_t>(ascend_twin::BytesOf<T>(elems_) * 2 / ascend_twin::BytesOf<U>(2));
         result.position_ = position_;
         return result;
     }
