@@ -100,7 +100,7 @@ def make_checkpoint(
     specs = {
         name: TensorSpec(shape, dtype) for name, shape in published_tensor_shapes(config).items()
     }
-    shards = plan_shards(specs, max_shard_bytes)
+    shards = plan_shards({name: spec.num_bytes for name, spec in specs.items()}, max_shard_bytes)
     numbers = {name: index for index, name in enumerate(specs)}
     written, total = 0, sum(spec.num_bytes for spec in specs.values())
     job = {"make": "random", "seed": seed, "config": config.to_published(), "dtype": dtype,

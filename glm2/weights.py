@@ -119,7 +119,7 @@ def save_weights(
         msg = f"weights do not fit the config: {difference(set(shapes), weights)}"
         raise ValueError(msg)
     specs = {name: TensorSpec(shape, dtype) for name, shape in shapes.items()}
-    shards = plan_shards(specs, max_shard_bytes)
+    shards = plan_shards({name: spec.num_bytes for name, spec in specs.items()}, max_shard_bytes)
     folder.mkdir(parents=True, exist_ok=True)
     _refuse_other_models(folder, {*shards, *([INDEX_FILE] if len(shards) > 1 else [])})
     for file_name, names in shards.items():
@@ -163,16 +163,16 @@ def _check_tensors(
         raise ValueError(msg)
 
 
-def plan_shards(specs: Mapping[str, TensorSpec], max_shard_bytes: int) -> dict[str, list[str]]:
+def plan_shards(num_bytes: Mapping[str, int], max_shard_bytes: int) -> dict[str, list[str]]:
     """Fill files in order, and name them as published ones are: file name to tensor names."""
     shards: list[list[str]] = [[]]
     filled = 0
-    for name, spec in specs.items():
-        if shards[-1] and filled + spec.num_bytes > max_shard_bytes:
+    for name, size in num_bytes.items():
+        if shards[-1] and filled + size > max_shard_bytes:
             shards.append([])
             filled = 0
         shards[-1].append(name)
-        filled += spec.num_bytes
+        filled += size
     if len(shards) == 1:
         return {SINGLE_FILE: shards[0]}
     return {
