@@ -12,9 +12,6 @@ from glm2.checkpoint_files import read_tensors, weight_files
 from glm2.config import CheckpointConfig, read_checkpoint_config
 from glm2.quantization import Quantized
 from glm2.quantized_checkpoint import (
-    EMBEDDING,
-    OUTPUT,
-    PREFIX_ENCODER,
     is_block_linear,
     load_packed,
     load_published_quantized,
@@ -22,7 +19,7 @@ from glm2.quantized_checkpoint import (
     scale_name,
 )
 from glm2.safetensors_file import AnyArray, forget_pages
-from glm2.weights import load_weights
+from glm2.weights import EMBEDDING, OUTPUT, PREFIX_ENCODER, load_weights
 from glm2_ops import pack_weight, packed_size, unpack_weight
 from glm2_reference.config import published_tensor_shapes
 
@@ -130,9 +127,10 @@ class CheckpointSource:
         """Take values of 4 bits out of their bytes."""
         if self.bits == 8:
             return np.array(block)
-        size = {"out_features": len(block), "in_features": num_columns}
         packed = pack_weight(np.ascontiguousarray(block), format="int4", nibble_order="high_first")
-        return unpack_weight(packed, **size, format="int4")
+        return unpack_weight(
+            packed, out_features=len(block), in_features=num_columns, format="int4"
+        )
 
     def _packed_rows(self, name: str, rows: slice) -> Rows:
         """Unpack whole stripes."""
@@ -144,8 +142,12 @@ class CheckpointSource:
             for row in (rows.start, rows.stop)
         )
         stored = self.tensors[name][begin:end]
-        size = {"out_features": rows.stop - rows.start, "in_features": num_columns}
-        values = unpack_weight(stored, **size, format=weight_format)
+        values = unpack_weight(
+            stored,
+            out_features=rows.stop - rows.start,
+            in_features=num_columns,
+            format=weight_format,
+        )
         forget_pages(stored)
         if weight_format == "fp16":
             return values

@@ -12,18 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from glm2.checkpoint_files import INDEX_FILE
 from glm2.checkpoint_source import CheckpointSource
 from glm2.config import read_fields
-from glm2.matrix_encoder import encode_packed, encode_published
+from glm2.matrix_encoder import encode_packed, encode_published, published_order
+from glm2.packed_format import PackedFormat
 from glm2.partial_folder import MANIFEST, PartialFolder, partial_folder
 from glm2.quantized_checkpoint import (
-    EMBEDDING,
     METADATA,
-    OUTPUT,
-    PackedFormat,
     is_block_linear,
     packed_specs,
     published_quantized_specs,
@@ -31,7 +27,7 @@ from glm2.quantized_checkpoint import (
 )
 from glm2.safetensors_file import AnyArray
 from glm2.safetensors_writer import TensorSpec, write_json, write_safetensors
-from glm2.weights import plan_shards, published_fields, shard_index
+from glm2.weights import EMBEDDING, OUTPUT, plan_shards, published_fields, shard_index
 from glm2_reference.config import published_tensor_shapes
 
 Report = Callable[[str, int, int], None]
@@ -193,26 +189,26 @@ class _Conversion:
         self.report(_STAGE, self.written, self.total)
 
     def _blocks(self, name: str) -> Iterator[AnyArray]:
-        """Yield a tensor of the target block by block."""
-        for block in self._made(name):
-            yield block
-            self._advance(block.nbytes)
+        """Yield a tensor of the target block by block; errors name it."""
+        try:
+            for block in self._made(name):
+                yield block
+                self._advance(block.nbytes)
+        except ValueError as error:
+            msg = f"{self.source.folder}: {name}: {error}"
+            raise ValueError(msg) from error
 
     def _made(self, name: str) -> Iterable[AnyArray]:
         if name in self.scales:
             return self.scales.pop(name)
         if name in self.source.prefix_encoder:
             return [self.source.prefix_encoder[name]]
-        try:
-            if name in (EMBEDDING, OUTPUT) or is_block_linear(name):
-                return self._matrix(name)
-            vector = self.source.vector(name)
-            if isinstance(self.target, PublishedFormat):
-                vector = encode_published_order(self.source, name, vector)
-            return [vector.astype(self.specs[name].dtype)]
-        except ValueError as error:
-            msg = f"{self.source.folder}: {name}: {error}"
-            raise ValueError(msg) from error
+        if name in (EMBEDDING, OUTPUT) or is_block_linear(name):
+            return self._matrix(name)
+        vector = self.source.vector(name)
+        if isinstance(self.target, PublishedFormat):
+            vector = published_order(self.source, name, vector)
+        return [vector.astype(self.specs[name].dtype)]
 
     def _matrix(self, name: str) -> Iterator[AnyArray]:
         """Yield a matrix, and keep its scales for when they are asked for."""
@@ -220,7 +216,7 @@ class _Conversion:
             encode = functools.partial(encode_packed, self.source, self.target, name)
         else:
             encode = functools.partial(
-                encode_published, self.source, self.target.bits, self.specs[name].dtype, name
+                encode_published, self.source, self.target.bits, self.source.dtype, name
             )
         scales = self.scales.setdefault(scale_name(name), [])
         for data, scale in _in_threads(encode, self.source.blocks_of_rows(name)):

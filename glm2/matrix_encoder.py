@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from glm2.checkpoint_source import CheckpointSource, Rows
+from glm2.packed_format import PackedFormat
 from glm2.quantization import Quantized, dequantize, quantize_groups, quantize_rows
 from glm2.quantized_checkpoint import (
-    EMBEDDING,
-    PackedFormat,
     group_size_of,
     is_block_linear,
     qkv_row_order,
 )
 from glm2.safetensors_file import AnyArray
+from glm2.weights import EMBEDDING
 from glm2_ops import pack_weight, unpack_weight
 
 # Bytes of the tensor, and float32 scales of its rows where it has any.
@@ -37,13 +37,16 @@ def encode_packed(
         return _as_float16(found), None
     weight_format = packed.of(name)
     if weight_format == "fp16":
-        values, scale = _as_float16(found), None
+        values = _as_float16(found)
+        scale = np.ones(len(values), np.float32)
     else:
         quantized = _quantized(found, weight_format)
         values, scale = quantized.values, quantized.scale.astype(np.float32)
+    num_rows, num_columns = values.shape
     data = pack_weight(values, format=weight_format)
-    size = {"out_features": len(values), "in_features": values.shape[1]}
-    again = unpack_weight(data, **size, format=weight_format)
+    again = unpack_weight(
+        data, out_features=num_rows, in_features=num_columns, format=weight_format
+    )
     if again.tobytes() != values.tobytes():
         msg = f"{name}: rows {rows.start} to {rows.stop} do not survive packing; please report this"
         raise RuntimeError(msg)
@@ -63,21 +66,26 @@ def encode_published(
     found = source.rows(name, rows)
     if bits is None or not is_block_linear(name):
         floats = dequantize(found) if isinstance(found, Quantized) else found
-        return encode_published_order(source, name, floats).astype(dtype), None
+        return published_order(source, name, floats).astype(dtype), None
     quantized = found if isinstance(found, Quantized) else quantize_rows(found, bits=bits)
     scale = quantized.scale.astype(dtype)
     if (scale.astype(np.float32) != quantized.scale.astype(np.float32)).any():
         msg = f"its scales are no {dtype} numbers; convert the checkpoint that it was packed from"
         raise ValueError(msg)
-    values = encode_published_order(source, name, quantized.values)
+    values = published_order(source, name, quantized.values)
     if bits == 4:
-        size = {"out_features": len(values), "in_features": values.shape[1]}
-        packed = pack_weight(np.ascontiguousarray(values), format="int4")
-        values = unpack_weight(packed, **size, format="int4", nibble_order="high_first")
-    return values, encode_published_order(source, name, scale)
+        num_rows, num_columns = values.shape
+        values = unpack_weight(
+            pack_weight(np.ascontiguousarray(values), format="int4"),
+            out_features=num_rows,
+            in_features=num_columns,
+            format="int4",
+            nibble_order="high_first",
+        )
+    return values, published_order(source, name, scale)
 
 
-def encode_published_order(source: CheckpointSource, name: str, array: AnyArray) -> AnyArray:
+def published_order(source: CheckpointSource, name: str, array: AnyArray) -> AnyArray:
     """Put rows of query_key_value where the publisher has them: q, k, v of a head in turn without MQA."""
     order = qkv_row_order(source.config) if "query_key_value" in name else None
     if order is None:

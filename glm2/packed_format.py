@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Literal, get_args
 
+from glm2.weights import OUTPUT
+
 WeightFormat = Literal["fp16", "int8", "int4", "int4-g128", "int4-g64", "int4-g32"]
 HeadFormat = Literal["fp16", "int8", "int4"]
 WEIGHT_FORMATS: tuple[WeightFormat, ...] = get_args(WeightFormat)
 HEAD_FORMATS: tuple[HeadFormat, ...] = get_args(HeadFormat)
 LAYOUT = 1  # grows when the packed form changes
-OUTPUT = "transformer.output_layer.weight"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

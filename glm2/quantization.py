@@ -1,6 +1,6 @@
 """Quantise rows of weights by the published rules, or group by group.
 
-The numbers are those of ``glm2_reference.quant``, bit for bit, at a fraction of its memory.
+The numbers are those of ``glm2_reference.quant``, bit for bit; `quantize_rows` names the exception.
 """
 
 from __future__ import annotations
@@ -45,9 +45,10 @@ def quantize_rows(weight: AnyArray, *, bits: int) -> Quantized:
     Returns
     -------
     quantized : Quantized
-        With scales in the dtype of ``weight``; 0 for a row of zeros, whose values are 0. Where a row
-        is so small that its scale has few bits left, values are clipped to the largest; published
-        code lets them wrap.
+        With scales in the dtype of ``weight``; 0 for a row of zeros, whose values are 0. A scale that
+        was rounded down can push the largest value of a bfloat16 row, or of a float16 one of almost
+        nothing, past what the bits hold: it is clipped there. Published code lets it wrap to the other
+        sign, which is the one difference.
 
     Raises
     ------
@@ -106,7 +107,7 @@ def dequantize(quantized: Quantized) -> AnyArray:
 def _rounded(block: npt.NDArray[np.float32], bits: int) -> Int8Array:
     """Round half to even, in place, and narrow."""
     np.rint(block, out=block)
-    return np.clip(block, -_LARGEST[bits], _LARGEST[bits], out=block).astype(np.int8)
+    return np.clip(block, -_LARGEST[bits] - 1, _LARGEST[bits], out=block).astype(np.int8)
 
 
 def _check_finite(absmax: AnyArray) -> None:

@@ -9,16 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from glm2.checkpoint_files import difference, read_tensors, weight_files
-from glm2.packed_format import LAYOUT, OUTPUT, PackedFormat, WeightFormat
+from glm2.packed_format import LAYOUT, PackedFormat, WeightFormat
 from glm2.safetensors_file import AnyArray, read_metadata
 from glm2.safetensors_writer import TensorSpec
+from glm2.weights import EMBEDDING, OUTPUT, PREFIX_ENCODER
 from glm2_ops import packed_size
 from glm2_reference.config import GLM2Config, published_tensor_shapes
 
 METADATA = {"format": "glm2-packed", "layout": str(LAYOUT)}
 
-EMBEDDING = "transformer.embedding.word_embeddings.weight"
-PREFIX_ENCODER = "transformer.prefix_encoder."
 # What the published code quantises; the output layer is packed too.
 _BLOCK_LINEARS = (
     "self_attention.query_key_value.weight",
@@ -26,7 +25,6 @@ _BLOCK_LINEARS = (
     "mlp.dense_h_to_4h.weight",
     "mlp.dense_4h_to_h.weight",
 )
-_QUANTISED_SCALE = "_scale"  # appended to a weight's name
 _FLOATS = ("float16", "bfloat16", "float32")
 
 
@@ -37,7 +35,7 @@ def is_block_linear(name: str) -> bool:
 
 def scale_name(name: str) -> str:
     """Return the name of a weight's scales."""
-    return name + _QUANTISED_SCALE
+    return f"{name}_scale"
 
 
 def published_quantized_specs(
@@ -141,12 +139,14 @@ def packed_specs(config: GLM2Config, packed: PackedFormat) -> dict[str, TensorSp
     return specs
 
 
-def _matrix_specs(name: str, shape: tuple[int, ...], weight_format: WeightFormat) -> dict[str, TensorSpec]:
+def _matrix_specs(
+    name: str, shape: tuple[int, ...], weight_format: WeightFormat
+) -> dict[str, TensorSpec]:
     """Return the specs of a packed matrix and its scales."""
-    specs = {name: TensorSpec((packed_size(*shape, format=weight_format),), "uint8")}
-    if weight_format != "fp16":
-        specs[scale_name(name)] = TensorSpec(scale_shape(shape, weight_format), "float32")
-    return specs
+    return {
+        name: TensorSpec((packed_size(*shape, format=weight_format),), "uint8"),
+        scale_name(name): TensorSpec(scale_shape(shape, weight_format), "float32"),
+    }
 
 
 def scale_shape(shape: tuple[int, ...], weight_format: str) -> tuple[int, ...]:

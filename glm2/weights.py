@@ -14,7 +14,7 @@ from glm2.safetensors_writer import TensorSpec, write_json, write_safetensors
 from glm2_reference.config import GLM2Config, published_tensor_shapes
 
 _IGNORED = "transformer.rotary_pos_emb.inv_freq"  # recomputed in float32
-_PREFIX_ENCODER = "transformer.prefix_encoder."
+PREFIX_ENCODER = "transformer.prefix_encoder."
 EMBEDDING = "transformer.embedding.word_embeddings.weight"
 OUTPUT = "transformer.output_layer.weight"
 _FLOATS = ("float32", "float16", "bfloat16")
@@ -47,7 +47,7 @@ def load_weights(folder: str | Path, config: GLM2Config) -> dict[str, AnyArray]:
     weights = {
         name: array
         for name, array in read_tensors(folder).items()
-        if name != _IGNORED and not str(name).startswith(_PREFIX_ENCODER)
+        if name != _IGNORED and not str(name).startswith(PREFIX_ENCODER)
     }
     if config.tie_word_embeddings and OUTPUT in weights:
         _drop_tied_copy(folder, weights)
