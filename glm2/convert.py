@@ -59,6 +59,7 @@ def convert_checkpoint(
     *,
     report: Report,
     max_shard_bytes: int = _MAX_SHARD_BYTES,
+    wait: bool = False,
 ) -> None:
     """Convert a checkpoint folder.
 
@@ -75,6 +76,8 @@ def convert_checkpoint(
         ``report(stage, done, total)`` in bytes written is called as the work goes on.
     max_shard_bytes : int
         A file holds at most so many bytes of tensors, unless one tensor alone is larger.
+    wait : bool
+        See `glm2.partial_folder.partial_folder`.
 
     Raises
     ------
@@ -94,7 +97,7 @@ def convert_checkpoint(
     """
     opened = CheckpointSource(source)
     _check_target(opened, target)
-    _Conversion(opened, target, report, max_shard_bytes).run(Path(folder))
+    _Conversion(opened, target, report, max_shard_bytes).run(Path(folder), wait=wait)
 
 
 def _check_target(source: CheckpointSource, target: Target) -> None:
@@ -135,11 +138,11 @@ class _Conversion:
             "max_shard_bytes": max_shard_bytes,
         }
 
-    def run(self, folder: Path) -> None:
+    def run(self, folder: Path, *, wait: bool) -> None:
         """Write all files that an earlier run has not."""
         packed = isinstance(self.target, PackedFormat)
         options: dict[str, Any] = {"metadata": METADATA, "align_tensors": True} if packed else {}
-        with partial_folder(folder, self.job) as partial:
+        with partial_folder(folder, self.job, wait=wait) as partial:
             self._check_disk(partial)
             for file_name, names in self.shards.items():
                 specs = {name: self.specs[name] for name in names}

@@ -20,7 +20,10 @@ from glm2.generate import PREFILL_CHUNK
 from glm2.interrupts import deferred_interrupts
 from glm2.kv_cache import KVCache
 from glm2.memory import available_bytes
+from glm2.packed_cache import packed_copy
+from glm2.packed_format import PackedFormat
 from glm2.prefix_encoder import encode_prefix, has_prefix_encoder, load_prefix_encoder
+from glm2.quantized_checkpoint import load_packed
 from glm2.transformer import Transformer
 from glm2.weights import load_weights
 from glm2_ops import checks
@@ -34,14 +37,17 @@ _RUNTIME = threading.Lock()
 class GLM2Model:
     """A ChatGLM2 or ChatGLM3 model on MindSpore in graph mode.
 
-    Activations are float32. Float32 weights are used where they lie, mapped files included; narrower
-    ones are widened once.
+    Activations are float32. Packed and float32 weights are used where they lie, mapped files included;
+    16-bit ones are widened once.
 
     Parameters
     ----------
     config : GLM2Config
-    weights : mapping of str to float16, bfloat16 or float32 arrays
-        By their published names, shaped as `glm2_reference.config.published_tensor_shapes` says.
+    weights : mapping of str to array
+        By their published names, shaped as `glm2_reference.config.published_tensor_shapes` says, float16,
+        bfloat16 or float32; or packed, as `glm2.quantized_checkpoint.load_packed` returns them.
+    packed : PackedFormat, optional
+        What packed weights are.
     cache_dtype : "float16" or "float32"
         Of the K/V cache, and of the operands of attention's two products.
     graph_folder : Path, optional
@@ -63,6 +69,7 @@ class GLM2Model:
         config: GLM2Config,
         weights: Mapping[str, Any],
         *,
+        packed: PackedFormat | None = None,
         cache_dtype: str = "float16",
         graph_folder: Path | None = None,
         prefix: npt.NDArray[Any] | None = None,
@@ -87,7 +94,8 @@ class GLM2Model:
         self._graph_folder = graph_folder
         self._prefix = prefix
         self._num_prefix = 0 if prefix is None else prefix.shape[2]
-        self._weights = device_weights(config, weights)
+        self.packed = packed
+        self._weights = device_weights(config, weights, packed)
         tables = _rope_tables(config, self._num_prefix)
         self._angles = tuple(ms.Tensor.from_numpy(table) for table in tables)
         self._compiled = False
@@ -102,12 +110,13 @@ class GLM2Model:
         graph_folder: Path | None = None,
         prefix_encoder: str | Path | None = None,
     ) -> GLM2Model:
-        """Open a published checkpoint folder.
+        """Open a checkpoint folder: floats, a published INT8 or INT4 one, or a packed one.
 
         Parameters
         ----------
         folder : str or Path
-            See `glm2.weights.load_weights`, also for its errors.
+            See `glm2.weights.load_weights`, also for its errors. A published INT8 or INT4 folder is
+            packed once, into the user's cache folder.
         cache_dtype, graph_folder
             As the class takes them.
         prefix_encoder : str or Path, optional
@@ -115,7 +124,13 @@ class GLM2Model:
             ``folder`` itself is one where it holds an encoder, or config.json has ``pre_seq_len``.
         """
         checkpoint = read_checkpoint_config(folder)
-        weights = load_weights(folder, checkpoint.config)
+        if checkpoint.quantization_bit is not None:
+            folder = packed_copy(checkpoint)
+            checkpoint = read_checkpoint_config(folder)
+        if checkpoint.packed is not None:
+            weights = load_packed(Path(folder), checkpoint.config, checkpoint.packed)
+        else:
+            weights = load_weights(folder, checkpoint.config)
         if prefix_encoder is None and (
             checkpoint.pre_seq_len is not None or has_prefix_encoder(folder)
         ):
@@ -128,6 +143,7 @@ class GLM2Model:
         return cls(
             checkpoint.config,
             weights,
+            packed=checkpoint.packed,
             cache_dtype=cache_dtype,
             graph_folder=graph_folder,
             prefix=prefix,
@@ -306,10 +322,14 @@ class GLM2Model:
         ms.set_context(mode=ms.GRAPH_MODE)
         self._compiled = False
         cache_dtype = ms.float16 if self.cache_dtype == np.float16 else ms.float32
-        return Transformer(self.config, cache_dtype, self._weights[0].dtype)
+        return Transformer(self.config, cache_dtype, self._weights[0].dtype, self.packed)
 
     def _graph_key(self) -> str:
-        return graph_key(self.config, self.cache_dtype.name, str(self._weights[0].dtype))
+        dtypes = (self.cache_dtype.name, str(self._weights[0].dtype))
+        return graph_key(self.config, *dtypes, *map(str, self._formats()))
+
+    def _formats(self) -> tuple[Any, ...]:
+        return () if self.packed is None else tuple(self.packed.to_fields().items())
 
     def _checked_ids(self, ids: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
         checks.check_array("ids", ids, "(T,)")

@@ -69,7 +69,9 @@ class PartialFolder:
 
 
 @contextlib.contextmanager
-def partial_folder(target: Path, job: Mapping[str, Any]) -> Iterator[PartialFolder]:
+def partial_folder(
+    target: Path, job: Mapping[str, Any], *, wait: bool = False
+) -> Iterator[PartialFolder]:
     """Build a folder under a temporary name and rename it when the block succeeds.
 
     Files are written beside their names and renamed, and listed with their hash in a manifest, so
@@ -82,19 +84,21 @@ def partial_folder(target: Path, job: Mapping[str, Any]) -> Iterator[PartialFold
         The folder to make. It must not exist, or be empty.
     job : mapping
         JSON values that say what is built from what.
+    wait : bool
+        Wait for another process that is building it; if it succeeds, that is a FileExistsError.
 
     Raises
     ------
     FileExistsError
         If ``target`` holds files, or ``target.partial`` those of another job.
     BlockingIOError
-        If another process is building it.
+        If another process is building it, and ``wait`` is false.
     """
     job = json.loads(json.dumps(job))
     _refuse_existing(target)
     path = target.absolute().with_name(f"{target.absolute().name}.partial")
     path.mkdir(parents=True, exist_ok=True)
-    with _locked(path):
+    with _locked(path, wait=wait):
         _refuse_existing(target)  # another process may have built it just now
         folder = PartialFolder(path, job, _resumed(path, job))
         folder._write_manifest()
@@ -112,12 +116,12 @@ def _refuse_existing(target: Path) -> None:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path, *, wait: bool) -> Iterator[None]:
     """Hold the lock of a folder; the system frees it when a process dies."""
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
             msg = f"another process is writing {path}; wait until it has ended"
             raise BlockingIOError(msg) from error

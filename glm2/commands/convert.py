@@ -41,10 +41,10 @@ def command(
 
     An interrupted run goes on where it stopped. What was written is read back and compared.
     """
-    from glm2.commands._progress import stage_progress
     from glm2.config import read_checkpoint_config
     from glm2.convert import convert_checkpoint
     from glm2.hub import find_checkpoint
+    from glm2.progress import stage_progress
 
     folder = find_checkpoint(source)
     checkpoint = read_checkpoint_config(folder)

@@ -25,7 +25,7 @@ def command(
     Activations stay near unit size, as in a trained model; what it says means nothing. An
     interrupted run goes on where it stopped.
     """
-    from glm2.commands._progress import stage_progress
+    from glm2.progress import stage_progress
     from glm2.synthetic_checkpoint import config_like, make_checkpoint
 
     if dtype not in ("float16", "float32", "bfloat16"):
