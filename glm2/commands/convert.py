@@ -41,6 +41,7 @@ def command(
 
     An interrupted run goes on where it stopped. What was written is read back and compared.
     """
+    from glm2.commands._options import note
     from glm2.config import read_checkpoint_config
     from glm2.convert import convert_checkpoint
     from glm2.hub import find_checkpoint
@@ -54,6 +55,11 @@ def command(
         if checkpoint.packed is not None:
             quantize = checkpoint.packed.weights.replace("fp16", "none")
     wanted = _target(quantize, head, activation_bits, to)
+    if to == "hf" and checkpoint.packed is not None and checkpoint.packed.head != "fp16":
+        note(
+            f"{folder}: its output layer is {checkpoint.packed.head}: the published one gets what these "
+            "integers stand for, not the floats that they were made from"
+        )
     started_s = time.perf_counter()
     with stage_progress() as report:
         convert_checkpoint(folder, target, wanted, report=report)
