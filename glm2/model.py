@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -109,6 +110,7 @@ class GLM2Model:
         cache_dtype: str = "float16",
         graph_folder: Path | None = None,
         prefix_encoder: str | Path | None = None,
+        activation_bits: int | None = None,
     ) -> GLM2Model:
         """Open a checkpoint folder: floats, a published INT8 or INT4 one, or a packed one.
 
@@ -122,13 +124,21 @@ class GLM2Model:
         prefix_encoder : str or Path, optional
             Folder of a P-tuning v2 checkpoint; see `glm2.prefix_encoder.load_prefix_encoder`.
             ``folder`` itself is one where it holds an encoder, or config.json has ``pre_seq_len``.
+        activation_bits : 16 or 8, optional
+            Of products with quantised weights; what the packed checkpoint says unless given.
         """
         checkpoint = read_checkpoint_config(folder)
         if checkpoint.quantization_bit is not None:
             folder = packed_copy(checkpoint)
             checkpoint = read_checkpoint_config(folder)
-        if checkpoint.packed is not None:
-            weights = load_packed(Path(folder), checkpoint.config, checkpoint.packed)
+        packed = checkpoint.packed
+        if packed is not None:
+            weights = load_packed(Path(folder), checkpoint.config, packed)
+            if activation_bits is not None:
+                packed = dataclasses.replace(packed, activation_bits=activation_bits)
+        elif activation_bits is not None:
+            msg = f"activation_bits is {activation_bits}, but {folder} holds floats; run glm2 convert first"
+            raise ValueError(msg)
         else:
             weights = load_weights(folder, checkpoint.config)
         if prefix_encoder is None and (
@@ -143,7 +153,7 @@ class GLM2Model:
         return cls(
             checkpoint.config,
             weights,
-            packed=checkpoint.packed,
+            packed=packed,
             cache_dtype=cache_dtype,
             graph_folder=graph_folder,
             prefix=prefix,

@@ -157,6 +157,20 @@ def test_logits_match_the_quantised_reference(floats, tmp_path, name, bits):
         assert relative_error(plain, golden) > 2 * TOLERANCE[16]
 
 
+def test_activation_bits_can_be_chosen_when_opened(floats, tmp_path):
+    source = floats()
+    packed = convert(source, tmp_path / "packed", packed_format("int4", 8))
+    model = GLM2Model.from_pretrained(packed, cache_dtype="float32", activation_bits=16)
+    ids = random_ids(MQA, 30)
+    wanted = packed_format("int4", 16)
+    golden = QuantisedReference(MQA, load_weights(source, MQA), wanted).forward(ids)
+    assert relative_error(model.logits(ids), golden) < TOLERANCE[16]
+    with pytest.raises(
+        ValueError, match=r"activation_bits is 16, but .* holds floats; run glm2 conv"
+    ):
+        GLM2Model.from_pretrained(source, activation_bits=16)
+
+
 @pytest.mark.parametrize("family", CONFIGS)
 def test_families_match_the_quantised_reference(floats, tmp_path, family):
     config = CONFIGS[family]
