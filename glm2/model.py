@@ -332,7 +332,10 @@ class GLM2Model:
         ms.set_context(mode=ms.GRAPH_MODE)
         self._compiled = False
         cache_dtype = ms.float16 if self.cache_dtype == np.float16 else ms.float32
-        return Transformer(self.config, cache_dtype, self.device_weights[0].dtype, self.packed)
+        cell = Transformer(self.config, cache_dtype, self.device_weights[0].dtype, self.packed)
+        # So named, a graph once compiled is run without comparing 400 arguments with it at each call.
+        cell.phase = "increment"
+        return cell
 
     def _graph_key(self) -> str:
         dtypes = (self.cache_dtype.name, str(self.device_weights[0].dtype))
