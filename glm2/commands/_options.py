@@ -112,9 +112,16 @@ def note(text: str) -> None:
 
 
 def _named(model: str) -> Path:
+    """Find a checkpoint; pack a published INT8 or INT4 one now, while Ctrl-C still stops at once."""
+    from glm2.config import read_checkpoint_config, read_fields
     from glm2.hub import find_checkpoint
 
-    return find_checkpoint(model)
+    folder = find_checkpoint(model)
+    if read_fields(folder).get("quantization_bit"):
+        from glm2.packed_cache import packed_copy
+
+        packed_copy(read_checkpoint_config(folder))
+    return folder
 
 
 def demo_checkpoint(wheel: Path | None) -> Path:

@@ -249,6 +249,16 @@ def test_published_folder_is_packed_once_with_a_notice(
     assert np.array_equal(again.logits(ids), logits)
 
 
+def test_commands_pack_before_interrupts_are_held_back(floats, tmp_path, cache_folder):
+    """Packing takes minutes; `deferred_interrupts` is for MindSpore, and comes after it."""
+    from glm2.commands._options import _named
+
+    published = convert(floats(), tmp_path / "published", PublishedFormat(4))
+    assert _named(str(published)) == published
+    assert packed_copy_folder(read_checkpoint_config(published)).is_dir()
+    assert len(list((cache_folder / "packed").iterdir())) == 1
+
+
 def test_other_weights_in_the_same_folder_get_a_copy_of_their_own(floats, tmp_path, cache_folder):
     ids = random_ids(MQA, 12)
     published = convert(floats(seed=0), tmp_path / "published", PublishedFormat(4))
