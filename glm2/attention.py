@@ -24,6 +24,7 @@ class SelfAttention(nn.Cell):
 
     def __init__(self, *, num_heads: int, head_dim: int, packed: PackedFormat | None) -> None:
         super().__init__()
+        self.project = make_linear(packed, bias=True)
         self.linear = make_linear(packed)
         self.rope_append = RopeAppend()
         self.flash_attention = FlashAttention(scale=head_dim**-0.5)
@@ -46,7 +47,7 @@ class SelfAttention(nn.Cell):
         prefix_len: Any,
     ) -> Any:
         """Attend with x (T, hidden_size) float32; matrices are (weight, scale)."""
-        projected = self.linear(x, *qkv) + qkv_bias  # (T, (N + 2G) * D)
+        projected = self.project(x, *qkv, qkv_bias)  # (T, (N + 2G) * D)
         q = self.rope_append(
             projected, cos, sin, k_cache, v_cache, block_table, cu_seqlens_q, seq_len_kv
         )  # (T, N, D)

@@ -168,6 +168,7 @@ class _Linears(nn.Cell):
     def __init__(self, model: GLM2Model) -> None:
         super().__init__()
         self.num_layers = model.config.num_layers
+        self.project = make_linear(model.packed, bias=True)
         self.linear = make_linear(model.packed)
         self.head = make_linear(model.packed, head=True)
         self.after = ops.Depend()
@@ -175,7 +176,7 @@ class _Linears(nn.Cell):
     def construct(self, hidden: Any, attended: Any, gated: Any, *weights: Any) -> Any:
         for i in range(self.num_layers):
             first = MODEL_WEIGHTS + _PER_BLOCK * i
-            qkv = self.linear(hidden, weights[first + 1], weights[first + 2])
+            qkv = self.project(hidden, weights[first + 1], weights[first + 2], weights[first + 3])
             attended = self.after(attended, qkv)
             dense = self.linear(attended, weights[first + 4], weights[first + 5])
             hidden = self.after(hidden, dense)
