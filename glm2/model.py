@@ -56,6 +56,13 @@ class GLM2Model:
     prefix : float, (num_layers, 2, pre_seq_len, num_kv_heads, head_dim), optional
         Keys and values of a P-tuning v2 prefix, which stands before every sequence.
 
+    Attributes
+    ----------
+    device_weights : tuple of Tensor
+        In the order in which `glm2.transformer.Transformer` takes them.
+    rope_angles : tuple of Tensor
+        cos and sin, (pre_seq_len + seq_length, rotary_dim / 2) float32.
+
     Raises
     ------
     ValueError
@@ -339,10 +346,7 @@ class GLM2Model:
 
     def _graph_key(self) -> str:
         dtypes = (self.cache_dtype.name, str(self.device_weights[0].dtype))
-        return graph_key(self.config, *dtypes, *map(str, self._formats()))
-
-    def _formats(self) -> tuple[Any, ...]:
-        return () if self.packed is None else tuple(self.packed.to_fields().items())
+        return graph_key(self.config, *dtypes, str(self.packed))
 
     def _checked_ids(self, ids: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
         checks.check_array("ids", ids, "(T,)")

@@ -12,7 +12,7 @@ from glm2.checkpoint_files import difference, read_tensors, weight_files
 from glm2.packed_format import LAYOUT, PackedFormat, WeightFormat
 from glm2.safetensors_file import AnyArray, read_metadata
 from glm2.safetensors_writer import TensorSpec
-from glm2.weights import EMBEDDING, OUTPUT, PREFIX_ENCODER
+from glm2.weights import EMBEDDING, OUTPUT, PREFIX_ENCODER, read_model_tensors
 from glm2_ops import packed_size
 from glm2_reference.config import GLM2Config, published_tensor_shapes
 
@@ -64,15 +64,9 @@ def load_published_quantized(folder: Path, config: GLM2Config, bits: int) -> dic
     FileNotFoundError, ValueError
         As `glm2.weights.load_weights` does.
     """
-    tensors = {
-        name: array
-        for name, array in read_tensors(folder).items()
-        if not name.startswith(PREFIX_ENCODER) and not name.endswith("rotary_pos_emb.inv_freq")
-    }
-    specs = published_quantized_specs(config, bits)
-    if config.tie_word_embeddings:
-        tensors.pop(OUTPUT, None)
-    check_specs(folder, tensors, specs)
+    tensors = read_model_tensors(folder, config)
+    # What is not quantised, and scales, may be of any of the published dtypes.
+    _check_specs(folder, tensors, published_quantized_specs(config, bits), float16=_FLOATS)
     return tensors
 
 
@@ -95,21 +89,27 @@ def load_packed(folder: Path, config: GLM2Config, packed: PackedFormat) -> dict[
         for name, array in read_tensors(folder).items()
         if not name.startswith(PREFIX_ENCODER)
     }
-    check_specs(folder, tensors, packed_specs(config, packed))
+    _check_specs(folder, tensors, packed_specs(config, packed), float16=("float16",))
     return tensors
 
 
-def check_specs(
-    folder: Path, tensors: Mapping[str, AnyArray], specs: Mapping[str, TensorSpec]
+def _check_specs(
+    folder: Path,
+    tensors: Mapping[str, AnyArray],
+    specs: Mapping[str, TensorSpec],
+    *,
+    float16: tuple[str, ...],
 ) -> None:
-    """Raise one error that names every tensor that is missing, unknown, or of another kind."""
+    """Raise one error that names every tensor that is missing, unknown, or of another kind.
+
+    ``float16`` lists the dtypes that may stand where float16 is expected.
+    """
     problems = [difference(specs, tensors)] if set(tensors) != set(specs) else []
     for name, spec in specs.items():
         if name not in tensors:
             continue
         array = tensors[name]
-        # Published scales, norms and biases may be of any of the three.
-        dtypes = _FLOATS if spec.dtype == "float16" else (spec.dtype,)
+        dtypes = float16 if spec.dtype == "float16" else (spec.dtype,)
         if array.shape != spec.shape or array.dtype.name not in dtypes:
             problems.append(
                 f"{name} is {array.dtype} {array.shape}, expected {spec.dtype} {spec.shape}"

@@ -113,13 +113,19 @@ def _medians(calls: dict[str, Callable[[], Any]], runs: int, budget_s: float) ->
     return {name: statistics.median(times) for name, times in seconds.items()}
 
 
+def _compiled_once(cell: nn.Cell) -> nn.Cell:
+    """Let later calls run the compiled graph as `GLM2Model` has it, without comparing arguments."""
+    cell.phase = "increment"
+    return cell
+
+
 def _linears(model: GLM2Model, batch: int) -> Callable[[], Any]:
     """All products with weights, one after another."""
     config = model.config
     rng = np.random.default_rng(0)
     sizes = (config.hidden_size, config.num_heads * config.head_dim, config.ffn_hidden_size)
     inputs = [ms.Tensor(rng.standard_normal((batch, n)).astype(np.float32)) for n in sizes]
-    cell = _Linears(model)
+    cell = _compiled_once(_Linears(model))
     return lambda: cell(*inputs, *model.device_weights).asnumpy()
 
 
@@ -128,7 +134,7 @@ def _attention(model: GLM2Model, cache: KVCache) -> Callable[[], Any]:
     config, batch = model.config, cache.lengths.size
     shape = (batch, config.num_heads, config.head_dim)
     q = ms.Tensor(np.random.default_rng(0).standard_normal(shape).astype(np.float32))
-    cell = _Attention(model)
+    cell = _compiled_once(_Attention(model))
     positions = _positions(cache)
     pages = _pages(cache)
     return lambda: cell(q, *positions, *pages).asnumpy()
@@ -140,7 +146,7 @@ def _small_ops(model: GLM2Model, cache: KVCache) -> Callable[[], Any]:
     rng = np.random.default_rng(0)
     sizes = (config.hidden_size, config.qkv_size, 2 * config.ffn_hidden_size)
     inputs = [ms.Tensor(rng.standard_normal((batch, n)).astype(np.float32)) for n in sizes]
-    cell = _SmallOps(model)
+    cell = _compiled_once(_SmallOps(model))
     positions = _positions(cache)[:3]
     pages = _pages(cache)
     norm = model.device_weights[1]

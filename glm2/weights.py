@@ -44,6 +44,19 @@ def load_weights(folder: str | Path, config: GLM2Config) -> dict[str, AnyArray]:
         them all.
     """
     folder = Path(folder)
+    weights = read_model_tensors(folder, config)
+    _check_tensors(folder, weights, published_tensor_shapes(config))
+    return weights
+
+
+def read_model_tensors(folder: Path, config: GLM2Config) -> dict[str, AnyArray]:
+    """Map a published folder's tensors but those that are no weights of the model.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `load_weights` does; that they are the right ones is not checked.
+    """
     weights = {
         name: array
         for name, array in read_tensors(folder).items()
@@ -51,7 +64,6 @@ def load_weights(folder: str | Path, config: GLM2Config) -> dict[str, AnyArray]:
     }
     if config.tie_word_embeddings and OUTPUT in weights:
         _drop_tied_copy(folder, weights)
-    _check_tensors(folder, weights, published_tensor_shapes(config))
     return weights
 
 

@@ -213,6 +213,21 @@ def test_quantised_to_floats_multiplies_as_published(source, tmp_path, bits):
         same(got, wanted)
 
 
+def test_published_output_layer_must_be_the_tied_embedding(source, tmp_path):
+    folder, floats = source(TIED)
+    published = convert(folder, tmp_path / "published", PublishedFormat(4))
+    tensors = safetensors.numpy.load_file(published / "model.safetensors")
+    for change in (0, 1):
+        copy = tensors[EMBEDDING] + np.float16(change)
+        safetensors.numpy.save_file(tensors | {OUTPUT: copy}, published / "model.safetensors")
+        if change:
+            with pytest.raises(ValueError, match=r"tie_word_embeddings = true, but .* differs"):
+                load_published_quantized(published, TIED, 4)
+        else:
+            assert OUTPUT not in load_published_quantized(published, TIED, 4)
+    assert OUTPUT not in floats
+
+
 def test_floats_survive_the_packed_form(source, tmp_path):
     folder, floats = source(MHA)
     packed = convert(folder, tmp_path / "packed", packed_format("fp16", "fp16", 16))
