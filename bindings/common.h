@@ -9,7 +9,9 @@
 #include <cstdint>
 #include <optional>
 #include <stdexcept>
+#include <string>
 
+#include "ascend_ops/packed_weight.h"
 #include "ascend_ops/status.h"
 #include "ascend_ops/types.h"
 
@@ -17,6 +19,8 @@ namespace glm2 {
 
 void RegisterFlashAttention(pybind11::module_& module);
 void RegisterFlashAttentionGrad(pybind11::module_& module);
+void RegisterPackedWeight(pybind11::module_& module);
+void RegisterQuantMatmul(pybind11::module_& module);
 void RegisterRmsNorm(pybind11::module_& module);
 void RegisterRopeAppend(pybind11::module_& module);
 void RegisterSwiglu(pybind11::module_& module);
@@ -28,6 +32,12 @@ inline ascend_ops::DataType TypeOf(const pybind11::array& array) {
     if (array.itemsize() == 4) return ascend_ops::DataType::kFloat32;
     return array.dtype().kind() == 'f' ? ascend_ops::DataType::kFloat16
                                        : ascend_ops::DataType::kBfloat16;
+}
+
+// fp16, int8 or int4, as Python names how a weight is stored.
+inline ascend_ops::WeightFormat FormatNamed(const std::string& storage) {
+    if (storage == "fp16") return ascend_ops::WeightFormat::kFloat16;
+    return storage == "int8" ? ascend_ops::WeightFormat::kInt8 : ascend_ops::WeightFormat::kInt4;
 }
 
 inline uint32_t Dim(const pybind11::array& array, pybind11::ssize_t axis) {

@@ -8,6 +8,8 @@ PYBIND11_MODULE(_native, module) {
         "Ascend C operators of glm2 on the CPU twin; use the checked wrappers of glm2_ops.";
     glm2::RegisterFlashAttention(module);
     glm2::RegisterFlashAttentionGrad(module);
+    glm2::RegisterPackedWeight(module);
+    glm2::RegisterQuantMatmul(module);
     glm2::RegisterRmsNorm(module);
     glm2::RegisterRopeAppend(module);
     glm2::RegisterSwiglu(module);

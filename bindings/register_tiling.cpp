@@ -121,6 +121,20 @@ py::dict FlashAttentionGrad(bool npu, const std::string& dtype, uint32_t numHead
     return Planned(&ascend_ops::PlanFlashAttentionGrad, args, LimitsOf(npu, Cores::kMix));
 }
 
+py::dict QuantMatmul(bool npu, const std::string& dtype, const std::string& storage,
+                     uint32_t groupSize, uint32_t activationBits, uint32_t numRows,
+                     uint32_t inFeatures, uint32_t outFeatures) {
+    ascend_ops::QuantMatmulArgs args;
+    args.type = TypeNamed(dtype);
+    args.format = FormatNamed(storage);
+    args.groupSize = groupSize;
+    args.activationBits = activationBits;
+    args.numTokens = numRows;
+    args.inFeatures = inFeatures;
+    args.outFeatures = outFeatures;
+    return Planned(&ascend_ops::PlanQuantMatmul, args, LimitsOf(npu, Cores::kMix));
+}
+
 py::dict RmsNorm(bool npu, const std::string& dtype, uint32_t numRows, uint32_t hiddenSize,
                  bool residual) {
     const float present = 0.0f;  // which arrays there are matters, not what is in them
@@ -168,6 +182,9 @@ void RegisterTiling(py::module_& module) {
     module.def("plan_flash_attention_grad", &FlashAttentionGrad, py::arg("npu"), py::arg("dtype"),
                py::arg("num_heads"), py::arg("num_kv_heads"), py::arg("head_dim"),
                py::arg("cu_seqlens_q"), py::arg("cu_seqlens_kv"));
+    module.def("plan_quant_matmul", &QuantMatmul, py::arg("npu"), py::arg("dtype"),
+               py::arg("storage"), py::arg("group_size"), py::arg("activation_bits"),
+               py::arg("num_rows"), py::arg("in_features"), py::arg("out_features"));
     module.def("plan_rms_norm", &RmsNorm, py::arg("npu"), py::arg("dtype"), py::arg("num_rows"),
                py::arg("hidden_size"), py::arg("residual"));
     module.def("plan_rope_append", &RopeAppend, py::arg("npu"), py::arg("dtype"),

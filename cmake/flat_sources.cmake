@@ -41,7 +41,7 @@ function(glm2_flatten_all folder)
 endfunction()
 
 glm2_flatten_all(op_host ${root}/include/ascend_ops/status.h ${root}/include/ascend_ops/types.h
-  ${root}/common/op_host/*.h)
+  ${root}/include/ascend_ops/packed_weight.h ${root}/common/op_host/*.h)
 glm2_flatten_all(op_kernel ${root}/common/op_kernel/*.h)
 foreach(operator IN LISTS GLM2_OPERATORS)
   set(folder ${root}/${operator})

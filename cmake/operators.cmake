@@ -1,6 +1,6 @@
 # GLM2_OPERATORS: what the OPP package for NPUs holds. An operator's folder, its files and its entry
 # are named after it; to CANN it is Glm2FlashAttention, for the names of CANN's own are taken.
-set(GLM2_OPERATORS flash_attention flash_attention_grad rms_norm rope_append swiglu)
+set(GLM2_OPERATORS flash_attention flash_attention_grad quant_matmul rms_norm rope_append swiglu)
 
 function(glm2_op_type operator result)
   set(type Glm2)

@@ -6,7 +6,8 @@ from typing import Any
 
 from mindspore import nn, ops
 
-from glm2.layers import Linear
+from glm2.layers import make_linear
+from glm2.packed_format import PackedFormat
 from glm2_ops.mindspore import FlashAttention, RopeAppend
 
 
@@ -17,11 +18,14 @@ class SelfAttention(nn.Cell):
     ----------
     num_heads, head_dim : int
         Of the model.
+    packed : PackedFormat or None
+        How its matrices are stored; None is float32.
     """
 
-    def __init__(self, *, num_heads: int, head_dim: int) -> None:
+    def __init__(self, *, num_heads: int, head_dim: int, packed: PackedFormat | None) -> None:
         super().__init__()
-        self.linear = Linear()
+        self.project = make_linear(packed, bias=True)
+        self.linear = make_linear(packed)
         self.rope_append = RopeAppend()
         self.flash_attention = FlashAttention(scale=head_dim**-0.5)
         self.reshape = ops.Reshape()
@@ -30,9 +34,9 @@ class SelfAttention(nn.Cell):
     def construct(
         self,
         x: Any,
-        qkv_weight: Any,
+        qkv: Any,
         qkv_bias: Any,
-        dense_weight: Any,
+        dense: Any,
         cos: Any,
         sin: Any,
         k_cache: Any,
@@ -42,12 +46,12 @@ class SelfAttention(nn.Cell):
         seq_len_kv: Any,
         prefix_len: Any,
     ) -> Any:
-        """Attend with x (T, hidden_size) float32."""
-        qkv = self.linear(x, qkv_weight) + qkv_bias  # (T, (N + 2G) * D)
+        """Attend with x (T, hidden_size) float32; matrices are (weight, scale)."""
+        projected = self.project(x, *qkv, qkv_bias)  # (T, (N + 2G) * D)
         q = self.rope_append(
-            qkv, cos, sin, k_cache, v_cache, block_table, cu_seqlens_q, seq_len_kv
+            projected, cos, sin, k_cache, v_cache, block_table, cu_seqlens_q, seq_len_kv
         )  # (T, N, D)
         o = self.flash_attention(
             q, k_cache, v_cache, block_table, cu_seqlens_q, seq_len_kv, prefix_len
         )
-        return self.linear(self.reshape(o, (-1, self.width)), dense_weight)
+        return self.linear(self.reshape(o, (-1, self.width)), *dense)

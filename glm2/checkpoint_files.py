@@ -32,7 +32,7 @@ def read_tensors(folder: str | Path) -> dict[str, AnyArray]:
 
     Returns
     -------
-    tensors : dict of str to float16, float32 or bfloat16 arrays
+    tensors : dict of str to float16, float32, bfloat16, int8 or uint8 arrays
         Read-only views of the mapped files, by their published names.
 
     Raises
@@ -58,6 +58,17 @@ def read_tensors(folder: str | Path) -> dict[str, AnyArray]:
     wanted = ", ".join(name for single, index, _ in _KINDS for name in (single, index))
     msg = f"{folder} has none of {wanted}; fetch the checkpoint's weights"
     raise FileNotFoundError(msg)
+
+
+def weight_files(folder: str | Path) -> list[Path]:
+    """Return the files that `read_tensors` reads, shards as the index names them; none if there are none."""
+    folder = Path(folder)
+    for single_name, index_name, _ in _KINDS:
+        if (folder / single_name).is_file():
+            return [folder / single_name]
+        if (folder / index_name).is_file():
+            return list(_read_index(folder, folder / index_name))
+    return []
 
 
 def has_weights(folder: str | Path) -> bool:

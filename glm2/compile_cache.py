@@ -26,11 +26,21 @@ from glm2_ops import library_path
 from glm2_ops.mindspore import attention as attention_cells
 from glm2_ops.mindspore import custom
 from glm2_ops.mindspore import layers as layer_cells
+from glm2_ops.mindspore import quant as quant_cells
 from glm2_ops.mindspore import rope as rope_cell
 from glm2_reference.config import GLM2Config
 
 _MANIFEST = "manifest.json"
-_SOURCES = (transformer, attention, layers, attention_cells, custom, layer_cells, rope_cell)
+_SOURCES = (
+    transformer,
+    attention,
+    layers,
+    attention_cells,
+    custom,
+    layer_cells,
+    quant_cells,
+    rope_cell,
+)
 
 
 def graph_key(config: GLM2Config, *dtypes: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from glm2.packed_format import PackedFormat
 from glm2.sampling import SamplingParams
 from glm2_reference.config import GLM2Config, RopeScaling
 
@@ -51,6 +52,10 @@ class CheckpointConfig:
         The publisher's default sampling.
     pre_seq_len : int or None
         Length of the P-tuning v2 prefix whose encoder the folder holds, if any.
+    quantization_bit : 8, 4 or None
+        Of a published INT8 or INT4 checkpoint.
+    packed : PackedFormat or None
+        Of a folder that ``glm2 convert`` wrote.
     """
 
     folder: Path
@@ -63,6 +68,8 @@ class CheckpointConfig:
     max_length: int
     sampling: SamplingParams
     pre_seq_len: int | None = None
+    quantization_bit: int | None = None
+    packed: PackedFormat | None = None
 
 
 def read_checkpoint_config(folder: str | Path, chat_format: str | None = None) -> CheckpointConfig:
@@ -101,12 +108,6 @@ def read_checkpoint_config(folder: str | Path, chat_format: str | None = None) -
     if not isinstance(default_system, str | None):
         msg = f"config.json has default_system = {default_system!r}; expected a string"
         raise ValueError(msg)
-    if fields.get("quantization_bit"):
-        msg = (
-            f"{folder} holds a {fields['quantization_bit']}-bit quantised checkpoint, which is not "
-            "supported; use the float16 checkpoint of the same model"
-        )
-        raise ValueError(msg)
     config = GLM2Config.from_published(fields, rope_scaling=_rope_scaling(fields, name))
     chosen = _chat_format(folder, fields, chat_format)
     short = chosen == "chatglm2" and config.rope_ratio == 1.0
@@ -121,6 +122,8 @@ def read_checkpoint_config(folder: str | Path, chat_format: str | None = None) -
         max_length=min(config.seq_length, CHATGLM2_MAX_LENGTH) if short else config.seq_length,
         sampling=_SAMPLING[chosen],
         pre_seq_len=read_pre_seq_len(fields),
+        quantization_bit=_quantization_bit(fields),
+        packed=PackedFormat.from_fields(fields["glm2"]) if "glm2" in fields else None,
     )
 
 
@@ -229,6 +232,17 @@ def read_pre_seq_len(fields: Mapping[str, Any]) -> int | None:
         msg = f"config.json has pre_seq_len = {value!r}; expected 1 to 65536, or null"
         raise ValueError(msg)
     return value
+
+
+def _quantization_bit(fields: Mapping[str, Any]) -> int | None:
+    """Read ``quantization_bit``; null, 0 and absent mean floats."""
+    value = fields.get("quantization_bit")
+    if value is None or value == 0:
+        return None
+    if value not in (4, 8) or isinstance(value, bool):
+        msg = f"config.json has quantization_bit = {value!r}; expected 8, 4, or null"
+        raise ValueError(msg)
+    return int(value)
 
 
 def _eos_token_ids(fields: Mapping[str, Any]) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Published weights as MindSpore tensors, in the order in which `Transformer` takes them."""
+"""Weights as MindSpore tensors, in the order in which `Transformer` takes them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from glm2.memory import available_bytes
+from glm2.packed_format import PackedFormat
+from glm2.quantized_checkpoint import qkv_row_order, scale_name
 from glm2.transformer import BLOCK_WEIGHTS
 from glm2.weights import EMBEDDING, OUTPUT
 from glm2_reference.config import GLM2Config
@@ -17,31 +19,65 @@ from glm2_reference.config import GLM2Config
 _FINAL_NORM = "transformer.encoder.final_layernorm.weight"
 
 
-def device_weights(config: GLM2Config, weights: Mapping[str, Any]) -> tuple[ms.Tensor, ...]:
+def device_weights(
+    config: GLM2Config, weights: Mapping[str, Any], packed: PackedFormat | None = None
+) -> tuple[ms.Tensor, ...]:
     """Bring the weights into the order and dtypes in which `Transformer` takes them.
+
+    Parameters
+    ----------
+    config : GLM2Config
+    weights : mapping of str to array
+        By published names, or as `glm2.quantized_checkpoint.packed_specs` names them.
+    packed : PackedFormat or None
+        Packed weights are used where they lie; floats are widened to float32 where they are not.
 
     Raises
     ------
     MemoryError
         If the machine has less memory than the copies need.
     """
-    _check_memory(copied_bytes(config, weights))
+    if packed is not None:
+        arrays = _packed_arrays(config, weights)
+    else:
+        _check_memory(copied_bytes(config, weights))
+        arrays = _float_arrays(config, weights)
+    return tuple(ms.Tensor.from_numpy(array) for array in arrays)
+
+
+def _packed_arrays(config: GLM2Config, weights: Mapping[str, Any]) -> list[npt.NDArray[Any]]:
+    """List the tensors of a packed checkpoint, as they are."""
+    arrays = [weights[name] for name in (EMBEDDING, _FINAL_NORM, OUTPUT, scale_name(OUTPUT))]
+    no_bias = np.zeros(config.qkv_size, np.float32)
+    for i in range(config.num_layers):
+        for name in BLOCK_WEIGHTS:
+            full_name = f"transformer.encoder.layers.{i}.{name}"
+            missing = name.endswith(".bias") and not config.add_qkv_bias
+            arrays.append(no_bias if missing else weights[full_name])
+    return arrays
+
+
+def _float_arrays(config: GLM2Config, weights: Mapping[str, Any]) -> list[npt.NDArray[Any]]:
+    """List the tensors of a float checkpoint, matrices widened to float32."""
     embedding = weights[EMBEDDING]
     if embedding.dtype != np.float16:  # only the rows of a prompt are widened
         embedding = _float32(embedding)
     output = embedding if config.tie_word_embeddings else weights[OUTPUT]
-    arrays = [embedding, _float32(weights[_FINAL_NORM]), _float32(output)]
+    no_scale = np.ones(1, np.float32)
+    arrays = [embedding, _float32(weights[_FINAL_NORM]), _float32(output), no_scale]
     for i in range(config.num_layers):
         prefix = f"transformer.encoder.layers.{i}."
         for name in BLOCK_WEIGHTS:
+            if name.endswith("_scale"):
+                arrays.append(no_scale)
+                continue
             if name.endswith("query_key_value.bias") and not config.add_qkv_bias:
                 array = np.zeros(config.qkv_size, np.float32)
             else:
                 array = _float32(weights[prefix + name])
-            if "query_key_value" in name and not config.multi_query_attention:
-                array = _split_interleaved_qkv(array, config)
-            arrays.append(array)
-    return tuple(ms.Tensor.from_numpy(array) for array in arrays)
+            order = qkv_row_order(config) if "query_key_value" in name else None
+            arrays.append(array if order is None else array[order])
+    return arrays
 
 
 def copied_bytes(config: GLM2Config, weights: Mapping[str, Any]) -> int:
@@ -69,11 +105,3 @@ def _check_memory(needed: int) -> None:
 
 def _float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     return np.ascontiguousarray(array, dtype=np.float32)  # the same memory where it is float32
-
-
-def _split_interleaved_qkv(
-    array: npt.NDArray[np.float32], config: GLM2Config
-) -> npt.NDArray[np.float32]:
-    """Re-lay rows that hold q, k, v of each head in turn as all q, all k, all v."""
-    heads = array.reshape(config.num_heads, 3, config.head_dim, *array.shape[1:])
-    return np.ascontiguousarray(heads.swapaxes(0, 1)).reshape(array.shape)

@@ -8,11 +8,10 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn, ops
 
-from glm2.transformer import BLOCK_WEIGHTS, Transformer
+from glm2.transformer import ATTENTION_WEIGHTS, BLOCK_WEIGHTS, MODEL_WEIGHTS, Transformer
 
-_NUM_MODEL_WEIGHTS = 3  # embedding, final norm and output layer come before the layers' tensors
 _PER_BLOCK = len(BLOCK_WEIGHTS)
-_ATTENTION = slice(0, 4)
+_NUM_SMALL = 8  # arguments before the weights: ids, rows, positions, angles
 
 
 class _Probe(nn.Cell):
@@ -31,8 +30,8 @@ class _Probe(nn.Cell):
     def construct(self, *arguments: Any) -> Any:
         """Return counts (1 + 2 * num_layers,): embedding, then attention and MLP of each block."""
         ids, _, block_table, cu_seqlens_q, seq_len_kv, prefix_len = arguments[:6]
-        cos, sin, embedding, _, _ = arguments[6:11]
-        layer_tensors = arguments[11:]
+        cos, sin, embedding = arguments[6:9]
+        layer_tensors = arguments[_NUM_SMALL + MODEL_WEIGHTS :]
         network = self.network
         positions = (block_table, cu_seqlens_q, seq_len_kv, prefix_len)
         x = network.cast(network.gather(embedding, ids, 0), ms.float32)  # (T, hidden_size)
@@ -80,11 +79,11 @@ def first_bad_layer(
     if bad.size and bad[0] == 0:
         return "the embedding" + _broken(["word_embeddings.weight"], weights[:1])
     if bad.size == 0:
-        names = ["final_layernorm.weight", "output_layer.weight"]
-        return "the output layer" + _broken(names, weights[1:_NUM_MODEL_WEIGHTS])
+        names = ["final_layernorm.weight", "output_layer.weight", "output_layer.weight_scale"]
+        return "the output layer" + _broken(names, weights[1:MODEL_WEIGHTS])
     layer, stage = divmod(int(bad[0]) - 1, 2)
-    first = _NUM_MODEL_WEIGHTS + layer * _PER_BLOCK
-    part = _ATTENTION if stage == 0 else slice(_ATTENTION.stop, None)
+    first = MODEL_WEIGHTS + layer * _PER_BLOCK
+    part = slice(ATTENTION_WEIGHTS) if stage == 0 else slice(ATTENTION_WEIGHTS, None)
     found = _broken(BLOCK_WEIGHTS[part], weights[first : first + _PER_BLOCK][part])
     return f"transformer.encoder.layers.{layer}, {'attention' if stage == 0 else 'MLP'}{found}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +21,10 @@ from glm2.generate import PREFILL_CHUNK
 from glm2.interrupts import deferred_interrupts
 from glm2.kv_cache import KVCache
 from glm2.memory import available_bytes
+from glm2.packed_cache import packed_copy
+from glm2.packed_format import PackedFormat
 from glm2.prefix_encoder import encode_prefix, has_prefix_encoder, load_prefix_encoder
+from glm2.quantized_checkpoint import load_packed
 from glm2.transformer import Transformer
 from glm2.weights import load_weights
 from glm2_ops import checks
@@ -34,20 +38,30 @@ _RUNTIME = threading.Lock()
 class GLM2Model:
     """A ChatGLM2 or ChatGLM3 model on MindSpore in graph mode.
 
-    Activations are float32. Float32 weights are used where they lie, mapped files included; narrower
-    ones are widened once.
+    Activations are float32. Packed and float32 weights are used where they lie, mapped files included;
+    16-bit ones are widened once.
 
     Parameters
     ----------
     config : GLM2Config
-    weights : mapping of str to float16, bfloat16 or float32 arrays
-        By their published names, shaped as `glm2_reference.config.published_tensor_shapes` says.
+    weights : mapping of str to array
+        By their published names, shaped as `glm2_reference.config.published_tensor_shapes` says, float16,
+        bfloat16 or float32; or packed, as `glm2.quantized_checkpoint.load_packed` returns them.
+    packed : PackedFormat, optional
+        What packed weights are.
     cache_dtype : "float16" or "float32"
         Of the K/V cache, and of the operands of attention's two products.
     graph_folder : Path, optional
         Where compiled graphs are kept between processes; none are unless given.
     prefix : float, (num_layers, 2, pre_seq_len, num_kv_heads, head_dim), optional
         Keys and values of a P-tuning v2 prefix, which stands before every sequence.
+
+    Attributes
+    ----------
+    device_weights : tuple of Tensor
+        In the order in which `glm2.transformer.Transformer` takes them.
+    rope_angles : tuple of Tensor
+        cos and sin, (pre_seq_len + seq_length, rotary_dim / 2) float32.
 
     Raises
     ------
@@ -63,6 +77,7 @@ class GLM2Model:
         config: GLM2Config,
         weights: Mapping[str, Any],
         *,
+        packed: PackedFormat | None = None,
         cache_dtype: str = "float16",
         graph_folder: Path | None = None,
         prefix: npt.NDArray[Any] | None = None,
@@ -87,9 +102,10 @@ class GLM2Model:
         self._graph_folder = graph_folder
         self._prefix = prefix
         self._num_prefix = 0 if prefix is None else prefix.shape[2]
-        self._weights = device_weights(config, weights)
+        self.packed = packed
+        self.device_weights = device_weights(config, weights, packed)
         tables = _rope_tables(config, self._num_prefix)
-        self._angles = tuple(ms.Tensor.from_numpy(table) for table in tables)
+        self.rope_angles = tuple(ms.Tensor.from_numpy(table) for table in tables)
         self._compiled = False
         self._cell = self._build()
 
@@ -101,21 +117,37 @@ class GLM2Model:
         cache_dtype: str = "float16",
         graph_folder: Path | None = None,
         prefix_encoder: str | Path | None = None,
+        activation_bits: int | None = None,
     ) -> GLM2Model:
-        """Open a published checkpoint folder.
+        """Open a checkpoint folder: floats, a published INT8 or INT4 one, or a packed one.
 
         Parameters
         ----------
         folder : str or Path
-            See `glm2.weights.load_weights`, also for its errors.
+            See `glm2.weights.load_weights`, also for its errors. A published INT8 or INT4 folder is
+            packed once, into the user's cache folder.
         cache_dtype, graph_folder
             As the class takes them.
         prefix_encoder : str or Path, optional
             Folder of a P-tuning v2 checkpoint; see `glm2.prefix_encoder.load_prefix_encoder`.
             ``folder`` itself is one where it holds an encoder, or config.json has ``pre_seq_len``.
+        activation_bits : 16 or 8, optional
+            Of products with quantised weights; what the packed checkpoint says unless given.
         """
         checkpoint = read_checkpoint_config(folder)
-        weights = load_weights(folder, checkpoint.config)
+        if checkpoint.quantization_bit is not None:
+            folder = packed_copy(checkpoint)
+            checkpoint = read_checkpoint_config(folder)
+        packed = checkpoint.packed
+        if packed is not None:
+            weights = load_packed(Path(folder), checkpoint.config, packed)
+            if activation_bits is not None:
+                packed = dataclasses.replace(packed, activation_bits=activation_bits)
+        elif activation_bits is not None:
+            msg = f"activation_bits is {activation_bits}, but {folder} holds floats; run glm2 convert first"
+            raise ValueError(msg)
+        else:
+            weights = load_weights(folder, checkpoint.config)
         if prefix_encoder is None and (
             checkpoint.pre_seq_len is not None or has_prefix_encoder(folder)
         ):
@@ -128,6 +160,7 @@ class GLM2Model:
         return cls(
             checkpoint.config,
             weights,
+            packed=packed,
             cache_dtype=cache_dtype,
             graph_folder=graph_folder,
             prefix=prefix,
@@ -271,7 +304,7 @@ class GLM2Model:
         prefixes = np.where(prefixes > 0, prefixes + np.int32(self._num_prefix), 0)
         small = (ids, rows, cache.block_table, cu_seqlens, slots, prefixes.astype(np.int32))
         tensors = [ms.Tensor(array) for array in small]
-        arguments = (*tensors, *self._angles, *self._weights, *cache.device_views)
+        arguments = (*tensors, *self.rope_angles, *self.device_weights, *cache.device_views)
         logits = self._call(arguments)
         if not np.isfinite(logits).all():
             raise FloatingPointError(self._explain(arguments))
@@ -281,7 +314,7 @@ class GLM2Model:
     def _explain(self, arguments: tuple[ms.Tensor, ...]) -> str:
         """Find the first layer whose output is not finite, and what to do about it."""
         with deferred_interrupts(), _RUNTIME:
-            layer = first_bad_layer(self._cell, arguments, self._weights)
+            layer = first_bad_layer(self._cell, arguments, self.device_weights)
         return (
             f"the logits hold NaN or infinity; the first bad layer is {layer}. The weights are "
             f"damaged, or overflow the {self.cache_dtype} cache (try cache_dtype='float32')"
@@ -306,10 +339,14 @@ class GLM2Model:
         ms.set_context(mode=ms.GRAPH_MODE)
         self._compiled = False
         cache_dtype = ms.float16 if self.cache_dtype == np.float16 else ms.float32
-        return Transformer(self.config, cache_dtype, self._weights[0].dtype)
+        cell = Transformer(self.config, cache_dtype, self.device_weights[0].dtype, self.packed)
+        # So named, a graph once compiled is run without comparing 400 arguments with it at each call.
+        cell.phase = "increment"
+        return cell
 
     def _graph_key(self) -> str:
-        return graph_key(self.config, self.cache_dtype.name, str(self._weights[0].dtype))
+        dtypes = (self.cache_dtype.name, str(self.device_weights[0].dtype))
+        return graph_key(self.config, *dtypes, str(self.packed))
 
     def _checked_ids(self, ids: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
         checks.check_array("ids", ids, "(T,)")

@@ -53,6 +53,7 @@ class ChatGLM:
         cache_dtype: str = "float16",
         chat_format: str | None = None,
         revision: str | None = None,
+        activation_bits: int | None = None,
     ) -> ChatGLM:
         """Open a checkpoint.
 
@@ -69,6 +70,8 @@ class ChatGLM:
             Overrides what the folder says.
         revision : str, optional
             Branch, tag or commit on the hub.
+        activation_bits : 16 or 8, optional
+            Of products with quantised weights; what the packed checkpoint says unless given.
 
         Raises
         ------
@@ -88,6 +91,7 @@ class ChatGLM:
             cache_dtype=cache_dtype,
             graph_folder=cache_folder() / "graphs",
             prefix_encoder=prefix_encoder,
+            activation_bits=activation_bits,
         )
         return cls(model, checkpoint)
 

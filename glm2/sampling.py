@@ -130,13 +130,14 @@ def nucleus_probs(
     probs : float64, (vocab_size,)
         Sums to 1; zero for tokens that are not kept.
     """
-    probs = np.exp(scores - scores.max())
-    probs /= probs.sum()
-    if 0 < top_k < len(probs):
+    if 0 < top_k < len(scores):
         smallest_kept = np.partition(scores, -top_k)[-top_k]
         likely = np.flatnonzero(scores >= smallest_kept)
         kept = likely[np.argsort(-scores[likely], kind="stable")[:top_k]]
-        probs = _only(probs, kept)
+        probs = np.zeros_like(scores)
+        probs[kept] = _softmax(scores[kept])  # of 50 scores, not of 65,000
+    else:
+        probs = _softmax(scores)
     if top_p < 1.0:
         # Tokens below this bound hold less than 1 - top_p together: the nucleus needs none of them.
         likely = np.flatnonzero(probs >= (1.0 - top_p) / len(probs))
@@ -144,6 +145,12 @@ def nucleus_probs(
         before = np.cumsum(probs[order]) - probs[order]
         probs = _only(probs, order[before < top_p])
     return probs
+
+
+def _softmax(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Turn scores into probabilities."""
+    weights = np.exp(scores - scores.max())
+    return weights / weights.sum()
 
 
 def _only(probs: npt.NDArray[np.float64], kept: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:

@@ -20,6 +20,7 @@ _DTYPES: Mapping[str, np.dtype[Any]] = {
     "float16": np.dtype(np.float16),
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
     "float32": np.dtype(np.float32),
+    "int8": np.dtype(np.int8),
 }
 # Of the pickle and of the archive's directory: 28 layers take 30 kB. Beyond it, a file is made to
 # keep the reader busy.
@@ -44,7 +45,7 @@ def read_torch_file(path: Path) -> dict[str, AnyArray]:
 
     Returns
     -------
-    tensors : dict of str to float16, float32 or bfloat16 arrays
+    tensors : dict of str to float16, float32, bfloat16 or int8 arrays
 
     Raises
     ------

@@ -8,7 +8,9 @@ import mindspore as ms
 from mindspore import nn, ops
 
 from glm2.attention import SelfAttention
-from glm2.layers import MLP, Linear
+from glm2.layers import MLP, make_linear
+from glm2.packed_format import PackedFormat, WeightFormat
+from glm2.quantized_checkpoint import scale_shape
 from glm2_ops.mindspore import RmsNormResidual, dynamic
 from glm2_reference.config import GLM2Config
 
@@ -16,12 +18,19 @@ from glm2_reference.config import GLM2Config
 BLOCK_WEIGHTS = (
     "input_layernorm.weight",
     "self_attention.query_key_value.weight",
+    "self_attention.query_key_value.weight_scale",
     "self_attention.query_key_value.bias",
     "self_attention.dense.weight",
+    "self_attention.dense.weight_scale",
     "post_attention_layernorm.weight",
     "mlp.dense_h_to_4h.weight",
+    "mlp.dense_h_to_4h.weight_scale",
     "mlp.dense_4h_to_h.weight",
+    "mlp.dense_4h_to_h.weight_scale",
 )
+ATTENTION_WEIGHTS = 6  # of these, up to the second norm
+# Before the blocks' tensors: embedding, final norm, output layer and its scale.
+MODEL_WEIGHTS = 4
 _PER_BLOCK = len(BLOCK_WEIGHTS)
 
 
@@ -31,11 +40,13 @@ class Block(nn.Cell):
     What a part computes is added to the residual by the norm that follows it, one operator for both.
     """
 
-    def __init__(self, config: GLM2Config) -> None:
+    def __init__(self, config: GLM2Config, packed: PackedFormat | None) -> None:
         super().__init__()
         self.norm = RmsNormResidual(eps=config.norm_eps)
-        self.attention = SelfAttention(num_heads=config.num_heads, head_dim=config.head_dim)
-        self.mlp = MLP()
+        self.attention = SelfAttention(
+            num_heads=config.num_heads, head_dim=config.head_dim, packed=packed
+        )
+        self.mlp = MLP(packed)
 
     def construct(
         self, x: Any, residual: Any, weights: Any, angles: Any, cache: Any, positions: Any
@@ -49,15 +60,14 @@ class Block(nn.Cell):
     ) -> Any:
         """Run the first half: attention."""
         normed, residual = self.norm(x, weights[0], residual)
-        attended = self.attention(
-            normed, weights[1], weights[2], weights[3], *angles, *cache, *positions
-        )
+        qkv, dense = (weights[1], weights[2]), (weights[4], weights[5])
+        attended = self.attention(normed, qkv, weights[3], dense, *angles, *cache, *positions)
         return attended, residual
 
     def transform(self, x: Any, residual: Any, weights: Any) -> Any:
         """Run the second half: the MLP."""
-        normed, residual = self.norm(x, weights[4], residual)
-        return self.mlp(normed, weights[5], weights[6]), residual
+        normed, residual = self.norm(x, weights[6], residual)
+        return self.mlp(normed, (weights[7], weights[8]), (weights[9], weights[10])), residual
 
 
 class Transformer(nn.Cell):
@@ -73,18 +83,26 @@ class Transformer(nn.Cell):
         Of the K/V caches: float16 or float32.
     embedding_dtype : mindspore dtype
         Of the embedding: float16 or float32.
+    packed : PackedFormat or None
+        How matrices are stored; None is float32, with scales of one element that nobody reads.
     """
 
-    def __init__(self, config: GLM2Config, cache_dtype: ms.Type, embedding_dtype: ms.Type) -> None:
+    def __init__(
+        self,
+        config: GLM2Config,
+        cache_dtype: ms.Type,
+        embedding_dtype: ms.Type,
+        packed: PackedFormat | None = None,
+    ) -> None:
         super().__init__()
         self.num_layers = config.num_layers
-        self.blocks = nn.CellList([Block(config) for _ in range(config.num_layers)])
+        self.blocks = nn.CellList([Block(config, packed) for _ in range(config.num_layers)])
         self.norm = RmsNormResidual(eps=config.norm_eps)
-        self.linear = Linear()
+        self.linear = make_linear(packed, head=True)
         self.zeros_like = ops.ZerosLike()
         self.gather = ops.Gather()
         self.cast = ops.Cast()
-        self.set_inputs(*_placeholders(config, cache_dtype, embedding_dtype))
+        self.set_inputs(*_placeholders(config, cache_dtype, embedding_dtype, packed))
 
     def construct(
         self,
@@ -99,6 +117,7 @@ class Transformer(nn.Cell):
         embedding: Any,
         final_norm: Any,
         output: Any,
+        output_scale: Any,
         *layer_tensors: Any,
     ) -> Any:
         """Return logits (R, vocab_size) float32 of the tokens ``rows`` (R,) of ``ids`` (T,)."""
@@ -112,23 +131,27 @@ class Transformer(nn.Cell):
             x, residual = self.blocks[i](x, residual, weights, (cos, sin), cache, positions)
         x, residual = self.gather(x, rows, 0), self.gather(residual, rows, 0)  # (R, hidden_size)
         normed, _ = self.norm(x, final_norm, residual)
-        return self.linear(normed, output)
+        return self.linear(normed, output, output_scale)
 
 
 def _placeholders(
-    config: GLM2Config, cache_dtype: ms.Type, embedding_dtype: ms.Type
+    config: GLM2Config,
+    cache_dtype: ms.Type,
+    embedding_dtype: ms.Type,
+    packed: PackedFormat | None,
 ) -> list[ms.Tensor]:
     """Shapes of all call arguments; None where a call may vary without a new compilation."""
     hidden, vocab = config.hidden_size, config.vocab_size
     half_rotary = config.rotary_dim // 2
+    weights = None if packed is None else packed.weights
     block = (
         dynamic(ms.float32, hidden),
-        dynamic(ms.float32, config.qkv_size, hidden),
+        *_matrix(weights, config.qkv_size, hidden),
         dynamic(ms.float32, config.qkv_size),
-        dynamic(ms.float32, hidden, config.num_heads * config.head_dim),
+        *_matrix(weights, hidden, config.num_heads * config.head_dim),
         dynamic(ms.float32, hidden),
-        dynamic(ms.float32, 2 * config.ffn_hidden_size, hidden),
-        dynamic(ms.float32, hidden, config.ffn_hidden_size),
+        *_matrix(weights, 2 * config.ffn_hidden_size, hidden),
+        *_matrix(weights, hidden, config.ffn_hidden_size),
     )
     # A page count is a dynamic dim, the page size is not.
     cache = dynamic(cache_dtype, None, config.num_kv_heads, None, config.head_dim)
@@ -141,9 +164,19 @@ def _placeholders(
         dynamic(ms.int32, None),
         dynamic(ms.float32, None, half_rotary),
         dynamic(ms.float32, None, half_rotary),
-        dynamic(embedding_dtype, vocab, hidden),
+        dynamic(embedding_dtype, None, hidden),
         dynamic(ms.float32, hidden),
-        dynamic(ms.float32, vocab, hidden),
+        *_matrix(None if packed is None else packed.head, vocab, hidden),
         *block * config.num_layers,
         *[cache] * (2 * config.num_layers),
     ]
+
+
+def _matrix(
+    weight_format: WeightFormat | None, out_features: int, in_features: int
+) -> tuple[ms.Tensor, ms.Tensor]:
+    """Shapes of a matrix and its scales. A placeholder of known size would take memory of that size."""
+    if weight_format is None:
+        return dynamic(ms.float32, out_features, None), dynamic(ms.float32, 1)
+    scales = scale_shape((out_features, in_features), weight_format)
+    return dynamic(ms.uint8, None), dynamic(ms.float32, *scales)

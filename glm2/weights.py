@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,13 +9,15 @@ from typing import Any
 import numpy as np
 
 from glm2.checkpoint_files import INDEX_FILE, SINGLE_FILE, difference, misfits, read_tensors
-from glm2.safetensors_file import AnyArray, replacing, write_safetensors
+from glm2.safetensors_file import AnyArray
+from glm2.safetensors_writer import TensorSpec, write_json, write_safetensors
 from glm2_reference.config import GLM2Config, published_tensor_shapes
 
 _IGNORED = "transformer.rotary_pos_emb.inv_freq"  # recomputed in float32
-_PREFIX_ENCODER = "transformer.prefix_encoder."
+PREFIX_ENCODER = "transformer.prefix_encoder."
 EMBEDDING = "transformer.embedding.word_embeddings.weight"
 OUTPUT = "transformer.output_layer.weight"
+_FLOATS = ("float32", "float16", "bfloat16")
 
 
 def load_weights(folder: str | Path, config: GLM2Config) -> dict[str, AnyArray]:
@@ -44,14 +44,26 @@ def load_weights(folder: str | Path, config: GLM2Config) -> dict[str, AnyArray]:
         them all.
     """
     folder = Path(folder)
+    weights = read_model_tensors(folder, config)
+    _check_tensors(folder, weights, published_tensor_shapes(config))
+    return weights
+
+
+def read_model_tensors(folder: Path, config: GLM2Config) -> dict[str, AnyArray]:
+    """Map a published folder's tensors but those that are no weights of the model.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `load_weights` does; that they are the right ones is not checked.
+    """
     weights = {
         name: array
         for name, array in read_tensors(folder).items()
-        if name != _IGNORED and not str(name).startswith(_PREFIX_ENCODER)
+        if name != _IGNORED and not str(name).startswith(PREFIX_ENCODER)
     }
     if config.tie_word_embeddings and OUTPUT in weights:
         _drop_tied_copy(folder, weights)
-    _check_tensors(folder, weights, published_tensor_shapes(config))
     return weights
 
 
@@ -111,56 +123,68 @@ def save_weights(
         If ``weights`` are not those that ``config`` asks for.
     """
     folder = Path(folder)
+    if dtype not in _FLOATS:
+        msg = f"dtype is {dtype!r}; expected one of {', '.join(_FLOATS)}"
+        raise ValueError(msg)
     shapes = published_tensor_shapes(config)
     if set(weights) != set(shapes):
         msg = f"weights do not fit the config: {difference(set(shapes), weights)}"
         raise ValueError(msg)
-    itemsize = 4 if dtype == "float32" else 2
-    shards = _plan_shards(shapes, itemsize, max_shard_bytes)
+    specs = {name: TensorSpec(shape, dtype) for name, shape in shapes.items()}
+    shards = plan_shards({name: spec.num_bytes for name, spec in specs.items()}, max_shard_bytes)
     folder.mkdir(parents=True, exist_ok=True)
     _refuse_other_models(folder, {*shards, *([INDEX_FILE] if len(shards) > 1 else [])})
     for file_name, names in shards.items():
         write_safetensors(
-            folder / file_name, {name: shapes[name] for name in names}, dtype, weights
+            folder / file_name,
+            {name: specs[name] for name in names},
+            lambda name: _whole(name, weights[name], shapes[name]),
         )
     if len(shards) > 1:
-        total_bytes = sum(_num_bytes(shape, itemsize) for shape in shapes.values())
-        weight_map = {name: file_name for file_name, names in shards.items() for name in names}
-        index = {"metadata": {"total_size": total_bytes}, "weight_map": weight_map}
-        _write_json(folder / INDEX_FILE, index)
+        write_json(folder / INDEX_FILE, shard_index(specs, shards))
+    write_json(
+        folder / "config.json", {**published_fields(config), "torch_dtype": dtype, **(fields or {})}
+    )
+
+
+def _whole(name: str, array: AnyArray, shape: tuple[int, ...]) -> list[AnyArray]:
+    """Return a weight as one block, once it has the shape that it should."""
+    if array.shape != shape:
+        msg = f"{name} is {array.dtype} {array.shape}; expected {array.dtype} {shape}"
+        raise ValueError(msg)
+    return [array]
+
+
+def published_fields(config: GLM2Config) -> dict[str, Any]:
+    """Return the keys of config.json that describe a model, ``rope_scaling`` where it matters."""
     scaling = {} if config.rope_ratio == 1.0 else {"rope_scaling": config.rope_scaling}
-    published = {**config.to_published(), "torch_dtype": dtype, **scaling, **(fields or {})}
-    _write_json(folder / "config.json", published)
+    return {**config.to_published(), **scaling}
 
 
 def _check_tensors(
     folder: Path, weights: Mapping[str, AnyArray], shapes: Mapping[str, tuple[int, ...]]
 ) -> None:
     """Raise one error that names every missing, unknown and misshapen tensor."""
-    problems = misfits(weights, shapes)
+    problems = misfits(weights, shapes) + [
+        f"{name} is {array.dtype}, expected one of {', '.join(_FLOATS)}"
+        for name, array in weights.items()
+        if array.dtype.name not in _FLOATS
+    ]
     if problems:
         msg = f"{folder}: the weights do not fit config.json: {'; '.join(problems)}"
         raise ValueError(msg)
 
 
-def _num_bytes(shape: tuple[int, ...], itemsize: int) -> int:
-    """Return the bytes of one tensor."""
-    return math.prod(shape) * itemsize
-
-
-def _plan_shards(
-    shapes: Mapping[str, tuple[int, ...]], itemsize: int, max_shard_bytes: int
-) -> dict[str, list[str]]:
-    """Fill shards in order, and name them as published ones are."""
+def plan_shards(num_bytes: Mapping[str, int], max_shard_bytes: int) -> dict[str, list[str]]:
+    """Fill files in order, and name them as published ones are: file name to tensor names."""
     shards: list[list[str]] = [[]]
     filled = 0
-    for name, shape in shapes.items():
-        num_bytes = _num_bytes(shape, itemsize)
-        if shards[-1] and filled + num_bytes > max_shard_bytes:
+    for name, size in num_bytes.items():
+        if shards[-1] and filled + size > max_shard_bytes:
             shards.append([])
             filled = 0
         shards[-1].append(name)
-        filled += num_bytes
+        filled += size
     if len(shards) == 1:
         return {SINGLE_FILE: shards[0]}
     return {
@@ -169,15 +193,16 @@ def _plan_shards(
     }
 
 
+def shard_index(specs: Mapping[str, TensorSpec], shards: Mapping[str, list[str]]) -> dict[str, Any]:
+    """Return what the index file of several shards holds."""
+    weight_map = {name: file_name for file_name, names in shards.items() for name in names}
+    total_bytes = sum(spec.num_bytes for spec in specs.values())
+    return {"metadata": {"total_size": total_bytes}, "weight_map": weight_map}
+
+
 def _refuse_other_models(folder: Path, written: set[str]) -> None:
     """Refuse a folder in which the new files would stand beside those of another model."""
     others = sorted({path.name for path in folder.glob("model*.safetensors*")} - written)
     if others:
         msg = f"{folder} already holds {', '.join(others)}; choose an empty folder"
         raise FileExistsError(msg)
-
-
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON file under a temporary name, then rename it."""
-    with replacing(path) as file:
-        file.write((json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())

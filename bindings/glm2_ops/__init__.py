@@ -8,6 +8,8 @@ from glm2_ops._library import build_info, library_path, machine_peaks, set_num_t
 from glm2_ops.attention import flash_attention, flash_attention_varlen
 from glm2_ops.attention_grad import flash_attention_grad
 from glm2_ops.layers import rms_norm, swiglu
+from glm2_ops.packed_weight import pack_weight, packed_size, unpack_weight
+from glm2_ops.quant import quant_linear
 from glm2_ops.rope import rope_append
 
 __all__ = [
@@ -17,8 +19,12 @@ __all__ = [
     "flash_attention_varlen",
     "library_path",
     "machine_peaks",
+    "pack_weight",
+    "packed_size",
+    "quant_linear",
     "rms_norm",
     "rope_append",
     "set_num_threads",
     "swiglu",
+    "unpack_weight",
 ]

@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 MAX_HIDDEN_SIZE: int
+MAX_IN_FEATURES: int
 
 def flash_attention(
     q: npt.NDArray[Any],
@@ -70,6 +71,34 @@ def rms_norm(
     total: npt.NDArray[Any] | None,
     eps: float,
 ) -> None: ...
+def packed_size(storage: str, rows: int, columns: int) -> int: ...
+def pack_weight(
+    storage: str,
+    nibble_order: str,
+    rows: int,
+    columns: int,
+    weight: npt.NDArray[Any],
+    packed: npt.NDArray[np.uint8],
+) -> None: ...
+def unpack_weight(
+    storage: str,
+    nibble_order: str,
+    rows: int,
+    columns: int,
+    packed: npt.NDArray[np.uint8],
+    weight: npt.NDArray[Any],
+) -> None: ...
+def quant_matmul(
+    x: npt.NDArray[Any],
+    weight: npt.NDArray[np.uint8],
+    scale: npt.NDArray[np.float32],
+    bias: npt.NDArray[np.float32] | None,
+    residual: npt.NDArray[Any] | None,
+    out: npt.NDArray[Any],
+    storage: str,
+    group_size: int,
+    activation_bits: int,
+) -> None: ...
 def swiglu(x: npt.NDArray[Any], out: npt.NDArray[Any]) -> None: ...
 def plan_flash_attention(
     npu: bool,
@@ -90,6 +119,16 @@ def plan_flash_attention_grad(
     head_dim: int,
     cu_seqlens_q: list[int],
     cu_seqlens_kv: list[int],
+) -> dict[str, Any]: ...
+def plan_quant_matmul(
+    npu: bool,
+    dtype: str,
+    storage: str,
+    group_size: int,
+    activation_bits: int,
+    num_rows: int,
+    in_features: int,
+    out_features: int,
 ) -> dict[str, Any]: ...
 def plan_rms_norm(
     npu: bool, dtype: str, num_rows: int, hidden_size: int, residual: bool

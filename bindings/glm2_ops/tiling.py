@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
+from glm2_ops import checks
 from glm2_ops._library import native
 
 Target = Literal["twin", "npu"]
@@ -24,7 +25,7 @@ def tiling_plan(operator: str, target: Target, **shape: Any) -> dict[str, Any]:
         This CPU with the threads that calls use, or an AI processor with 24 cores of dav-2201.
     **shape
         The options that `PLANNED_OPERATORS` lists for the operator, every one of them: dimensions,
-        dtype names, ``seq_lens_q`` and ``seq_lens_kv`` (tokens of each sequence), ``residual``.
+        dtype and weight format names, ``seq_lens_q`` and ``seq_lens_kv`` (tokens of each sequence), ``residual``.
 
     Returns
     -------
@@ -65,6 +66,10 @@ def _check(name: str, value: Any) -> None:
         if value not in _DTYPES:
             msg = f"{name} is {value!r}; expected one of {', '.join(_DTYPES)}"
             raise ValueError(msg)
+    elif name == "weight_format":
+        if value not in checks.WEIGHT_FORMATS:
+            msg = f"{name} is {value!r}; expected one of {', '.join(checks.WEIGHT_FORMATS)}"
+            raise ValueError(msg)
     elif name.startswith("seq_lens"):
         if not value or any(not 0 <= length <= _MOST for length in value) or sum(value) > _MOST:
             msg = f"{name} is {value!r}; expected lengths of at most {_MOST} tokens together"
@@ -104,11 +109,24 @@ def _check_pairs(seq_lens_q: Sequence[int], seq_lens_kv: Sequence[int]) -> None:
         raise ValueError(msg)
 
 
+def _quant_matmul(npu: bool, weight_format: str, **shape: Any) -> dict[str, Any]:
+    storage, group_size = weight_format.partition("-")[0], checks.WEIGHT_FORMATS[weight_format]
+    return native.plan_quant_matmul(npu, storage=storage, group_size=group_size, **shape)
+
+
 _HEADS = ("num_heads", "num_kv_heads", "head_dim")
 _LENGTHS = ("seq_lens_q", "seq_lens_kv")
 PLANNED_OPERATORS: dict[str, tuple[str, ...]] = {
     "flash_attention": ("dtype", "cache_dtype", *_HEADS, "page_size", *_LENGTHS),
     "flash_attention_grad": ("dtype", *_HEADS, *_LENGTHS),
+    "quant_matmul": (
+        "dtype",
+        "weight_format",
+        "activation_bits",
+        "num_rows",
+        "in_features",
+        "out_features",
+    ),
     "rms_norm": ("dtype", "num_rows", "hidden_size", "residual"),
     "rope_append": ("dtype", "cache_dtype", "num_tokens", *_HEADS, "rotary_dim", "page_size"),
     "swiglu": ("dtype", "num_rows", "width"),
@@ -116,6 +134,7 @@ PLANNED_OPERATORS: dict[str, tuple[str, ...]] = {
 _PLANS: dict[str, Callable[..., dict[str, Any]]] = {
     "flash_attention": _flash_attention,
     "flash_attention_grad": _flash_attention_grad,
+    "quant_matmul": _quant_matmul,
     "rms_norm": native.plan_rms_norm,
     "rope_append": native.plan_rope_append,
     "swiglu": native.plan_swiglu,

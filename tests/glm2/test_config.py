@@ -22,6 +22,8 @@ CHATGLM2 = {
     "eos_token_id": 2,
 }
 
+PACKED = {"format": "int4", "head": "int8", "activation_bits": 8, "layout": 1}
+
 
 @pytest.fixture
 def folder(tmp_path):
@@ -129,7 +131,12 @@ def test_eos_token_ids(folder, value, ids):
         ({"eos_token_id": "</s>"}, "eos_token_id = '</s>'; expected an integer"),
         ({"_name_or_path": 3}, "_name_or_path = 3; expected a string"),
         ({"model_type": "llama"}, "model_type = 'llama'; only 'chatglm' is supported"),
-        ({"quantization_bit": 4}, "holds a 4-bit quantised checkpoint, which is not supported"),
+        ({"quantization_bit": 3}, "quantization_bit = 3; expected 8, 4, or null"),
+        ({"glm2": {"format": "int4"}}, "has glm2 = .*; convert the checkpoint again"),
+        ({"glm2": PACKED | {"layout": 2}}, "packed in layout 2 and this version reads layout 1"),
+        ({"glm2": PACKED | {"format": "int3"}}, "weights is 'int3'; expected one of fp16, int8"),
+        ({"glm2": PACKED | {"head": "int4-g32"}}, "head is 'int4-g32'; expected one of fp16, "),
+        ({"glm2": PACKED | {"activation_bits": 4}}, "activation_bits is 4; expected 16 or 8"),
         ({"rope_scaling": {"type": "linear"}}, "rope_scaling = .*expected 'base' or 'position'"),
         ({"default_system": 3}, "default_system = 3; expected a string"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,13 @@ import sentencepiece
 pytest.importorskip("mindspore", reason="needs MindSpore")
 
 import glm2.commands._checkpoint as command
+from glm2.config import CheckpointConfig, read_checkpoint_config
+from glm2.convert import PublishedFormat, convert_checkpoint
+from glm2.memory_needs import memory_needs
+from glm2.packed_cache import packed_copy
+from glm2.packed_format import PackedFormat
+from glm2.sampling import SamplingParams
+from glm2.synthetic_checkpoint import LIKE
 from glm2.weights import save_weights
 from glm2_reference.config import GLM2Config
 from glm2_reference.testing import random_weights
@@ -107,3 +115,46 @@ def test_no_checkpoint_at_all(tmp_path):
     assert "has no config.json" in found["model"][1]
     assert len(found) == 1
     assert "is not a folder; pass the folder" in report("nowhere")["model"][1]
+
+
+def converted(folder, target, wanted):
+    convert_checkpoint(folder, target, wanted, report=lambda *_: None)
+    (target / "tokenizer.model").write_bytes((folder / "tokenizer.model").read_bytes())
+    return report(target)
+
+
+def test_packed_checkpoint(folder, tmp_path):
+    wanted = PackedFormat(weights="int4", head="int8", activation_bits=8)
+    found = converted(folder, tmp_path / "packed", wanted)
+    assert [state for state, _ in found.values()] == ["ok", "info", "ok", "ok", "info", "ok"]
+    assert found["weights"][1].startswith(
+        "26 tensors, packed int4, output layer int8, activations of 8 bits, 0.00 GB"
+    )
+    assert "of int4 weights, mapped (output layer int8)" in found["fits"][1]
+
+
+def test_published_int4_checkpoint_tells_where_its_copy_goes(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("GLM2_CACHE", str(tmp_path / "cache"))
+    found = converted(folder, tmp_path / "published", PublishedFormat(4))
+    assert "published INT4, to be packed once into" in found["weights"][1]
+    assert str(tmp_path / "cache" / "packed") in found["weights"][1]
+    assert not (tmp_path / "cache").exists()  # looking changes nothing
+    packed_copy(read_checkpoint_config(tmp_path / "published"))
+    assert "published INT4, packed in " in report(tmp_path / "published")["weights"][1]
+
+
+def test_what_does_not_fit_may_fit_quantised(folder, monkeypatch):
+    monkeypatch.setattr(command, "available_bytes", lambda: 10**6)
+    assert "glm2 convert --quantize int4 makes one that needs 0.5 GB" in report(folder)["fits"][1]
+
+
+def test_6b_needs():
+    """The figures that docs/checkpoints.md gives."""
+    fields = {"folder": Path(), "config": LIKE["chatglm2-6b"], "chat_format": "chatglm2", "name": "",
+              "torch_dtype": "float16", "eos_token_ids": (2,), "default_system": None,
+              "max_length": 8192, "sampling": SamplingParams()}  # fmt: skip
+    for bits, weights, total in ((4, 3.1, 4.1), (8, 6.0, 6.9)):
+        needs = memory_needs(CheckpointConfig(**fields, quantization_bit=bits), None)
+        assert needs.cache_per_token == 28_672
+        assert needs.weights / 1e9 == pytest.approx(weights, abs=0.05)
+        assert needs.total / 1e9 == pytest.approx(total, abs=0.05)

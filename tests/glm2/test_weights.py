@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from glm2.checkpoint_files import read_tensors
 from glm2.config import read_checkpoint_config
-from glm2.safetensors_file import read_safetensors, write_safetensors
+from glm2.safetensors_file import read_safetensors
+from glm2.safetensors_writer import TensorSpec, write_safetensors
 from glm2.weights import load_weights, save_weights
 from glm2_reference.config import GLM2Config, published_tensor_shapes
 
@@ -202,7 +203,8 @@ def test_damaged_bytes_never_crash(data):
     arrays = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "x.safetensors"
-        write_safetensors(path, shapes, "float32", arrays)
+        specs = {name: TensorSpec(shape, "float32") for name, shape in shapes.items()}
+        write_safetensors(path, specs, lambda name: [arrays[name]])
         raw = bytearray(path.read_bytes())
         for _ in range(data.draw(st.integers(1, 4))):
             raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))

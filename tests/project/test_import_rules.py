@@ -32,6 +32,7 @@ MINDSPORE_FREE = {
     *("glm2.config", "glm2.prompt", "glm2.tokenizer", "glm2.cli", "glm2.demo", "glm2.hub"),
     *("glm2.chat_tokenizer", "glm2.text_tokenizer", "glm2.pieces", "glm2.response"),
     *("glm2.checkpoint_files", "glm2.torch_file", "glm2.torch_pickle", "glm2.weights"),
+    *("glm2.convert", "glm2.packed_cache", "glm2.memory_needs", "glm2.synthetic_checkpoint"),
     *("glm2.batch", "glm2.beam_search", "glm2.generate", "glm2.sampling", "glm2.streaming"),
 }
 WHOLE_REFERENCE = {"glm2.commands.report", "glm2.commands.doctor"}

@@ -108,8 +108,22 @@ def test_readme_commands_and_flags_exist(tmp_path):
         for step in line.split("&&")
         if step.split()[0] == "glm2"
     ]
-    assert {call[1] for call in calls} == {"chat", "doctor", "generate", "report"}
-    for command, *name in (("chat",), ("doctor",), ("generate",), ("report", "hbm")):
+    assert {call[1] for call in calls} == {
+        "bench",
+        "chat",
+        "convert",
+        "doctor",
+        "generate",
+        "report",
+    }
+    for command, *name in (
+        ("bench",),
+        ("chat",),
+        ("convert",),
+        ("doctor",),
+        ("generate",),
+        ("report", "hbm"),
+    ):
         result = subprocess.run(
             [sys.executable, "-m", "glm2", command, *name, "--help"],
             capture_output=True,

@@ -172,6 +172,18 @@ def test_quant_linear_with_16_bit_activations_uses_the_dequantised_weight():
     assert 0 < np.abs(close - wanted).max() / np.abs(wanted).max() < 0.02
 
 
+def test_tokens_of_two_digits_are_quantised_to_119(rng):
+    x = rng.standard_normal((3, 8)).astype(np.float32)
+    weight = rng.integers(-7, 8, (5, 8)).astype(np.int8)
+    got = quant_linear(x, weight, np.ones(5, np.float32), activation_bits=8, largest=119)
+    for t, token in enumerate(x):
+        scale = max(abs(float(value)) for value in token) / 119
+        integers = [round(float(value) / scale) for value in token]
+        for o, row in enumerate(weight):
+            exact = sum(a * int(w) for a, w in zip(integers, row, strict=True)) * scale
+            assert abs(got[t, o] - exact) <= 1e-5 * max(1.0, abs(exact))
+
+
 WRONG = {
     "bits": (
         lambda: quantize_rows(np.ones((2, 2), np.float32), bits=3),

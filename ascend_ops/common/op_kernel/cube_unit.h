@@ -8,19 +8,20 @@
 namespace ascend_ops {
 
 // A product: OpenSum; for each stretch of its depth OpenOperands, loads to A() and B(),
-// MultiplyStep; CloseSum; CopyOut. T: element type of the operands.
-template <typename T>
+// MultiplyStep; CloseSum; CopyOut. T: type in which operands are loaded; Sum: of L0C; Operand: as
+// which the cube takes T, another one where T are the bytes of int4b_t.
+template <typename T, typename Sum = float, typename Operand = T>
 class CubeUnit {
   public:
     // Elements of one buffer.
     __aicore__ inline void Init(uint32_t aElems, uint32_t bElems, uint32_t cElems) {
         const uint32_t aBytes = aElems * static_cast<uint32_t>(sizeof(T));
         const uint32_t bBytes = bElems * static_cast<uint32_t>(sizeof(T));
-        const uint32_t cBytes = cElems * static_cast<uint32_t>(sizeof(float));
+        const uint32_t cBytes = cElems * static_cast<uint32_t>(sizeof(Sum));
         for (uint32_t i = 0; i < 2; ++i) {
             l0a_[i] = AscendC::LocalTensor<T>(AscendC::TPosition::A2, i * aBytes, aElems);
             l0b_[i] = AscendC::LocalTensor<T>(AscendC::TPosition::B2, i * bBytes, bElems);
-            l0c_[i] = AscendC::LocalTensor<float>(AscendC::TPosition::CO1, i * cBytes, cElems);
+            l0c_[i] = AscendC::LocalTensor<Sum>(AscendC::TPosition::CO1, i * cBytes, cElems);
         }
     }
 
@@ -61,7 +62,12 @@ class CubeUnit {
         params.n = cols;
         params.k = depth;
         params.cmatrixInitVal = fresh;
-        AscendC::Mmad(l0c_[l0cBuffer_], l0a_[l0Buffer_], l0b_[l0Buffer_], params);
+        if constexpr (IsSame<T, Operand>::kValue) {
+            AscendC::Mmad(l0c_[l0cBuffer_], l0a_[l0Buffer_], l0b_[l0Buffer_], params);
+        } else {
+            AscendC::Mmad(l0c_[l0cBuffer_], l0a_[l0Buffer_].template ReinterpretCast<Operand>(),
+                          l0b_[l0Buffer_].template ReinterpretCast<Operand>(), params);
+        }
         // Small products that accumulate into one another need a barrier of their own; only whole
         // fractals count.
         if ((rows / kFractalRows) * (cols / kFractalRows) < 10) {
@@ -72,7 +78,7 @@ class CubeUnit {
     }
 
     // L0C (rows, cols) -> GM, then on to the other L0C buffer.
-    __aicore__ inline void CopyOut(const AscendC::GlobalTensor<float>& dst, uint32_t rows,
+    __aicore__ inline void CopyOut(const AscendC::GlobalTensor<Sum>& dst, uint32_t rows,
                                    uint32_t cols, uint32_t pitch) {
         AscendC::WaitFlag<AscendC::HardEvent::M_FIX>(l0cBuffer_);
         AscendC::FixpipeParamsV220 params;
@@ -83,7 +89,7 @@ class CubeUnit {
         params.ndNum = 1;
         params.srcNdStride = 0;
         params.dstNdStride = 0;
-        AscendC::Fixpipe<float, float, AscendC::CFG_ROW_MAJOR>(dst, l0c_[l0cBuffer_], params);
+        AscendC::Fixpipe<Sum, Sum, AscendC::CFG_ROW_MAJOR>(dst, l0c_[l0cBuffer_], params);
         AscendC::SetFlag<AscendC::HardEvent::FIX_M>(l0cBuffer_);
         l0cBuffer_ ^= 1;
     }
@@ -91,7 +97,7 @@ class CubeUnit {
   private:
     AscendC::LocalTensor<T> l0a_[2];
     AscendC::LocalTensor<T> l0b_[2];
-    AscendC::LocalTensor<float> l0c_[2];
+    AscendC::LocalTensor<Sum> l0c_[2];
     int32_t l0Buffer_ = 0;
     int32_t l0cBuffer_ = 0;
 };

@@ -10,6 +10,7 @@
 
 #include "ascend_ops/flash_attention.h"
 #include "ascend_ops/flash_attention_grad.h"
+#include "ascend_ops/quant_matmul.h"
 #include "ascend_ops/rms_norm.h"
 #include "ascend_ops/rope_append.h"
 #include "ascend_ops/status.h"
@@ -49,6 +50,8 @@ ASCEND_OPS_API Status PlanFlashAttention(const FlashAttentionArgs& args, const C
                                          TilingPlan* plan);
 ASCEND_OPS_API Status PlanFlashAttentionGrad(const FlashAttentionGradArgs& args,
                                              const CoreLimits& limits, TilingPlan* plan);
+ASCEND_OPS_API Status PlanQuantMatmul(const QuantMatmulArgs& args, const CoreLimits& limits,
+                                      TilingPlan* plan);
 ASCEND_OPS_API Status PlanRmsNorm(const RmsNormArgs& args, const CoreLimits& limits,
                                   TilingPlan* plan);
 ASCEND_OPS_API Status PlanRopeAppend(const RopeAppendArgs& args, const CoreLimits& limits,

@@ -2,6 +2,7 @@
 // wait in SyncAll takes up another block.
 #include "launch.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <mutex>
@@ -37,6 +38,7 @@ bool Begin(Job& job, uint32_t block, size_t index) {
         core->memory.toUb[role] = PendingCopy();
     }
     ForgetL1Views(&core->memory);
+    std::fill_n(core->memory.integers.source, IntegerOperand::kFractals, nullptr);
     std::memset(core->toAiv, 0, sizeof(core->toAiv));
     std::memset(core->toAic, 0, sizeof(core->toAic));
     core->restsIn = kNoRound;

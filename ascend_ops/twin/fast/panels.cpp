@@ -98,6 +98,9 @@ void FractalToPanelOfK(float* panel, const RightOperand& right, uint32_t at, uin
         case FractalForm::kPanel:
             std::memcpy(panel, source, kCols * fractalK * sizeof(float));
             break;
+        case FractalForm::kBytes:
+            std::memcpy(panel, source, kFractalBytes);
+            break;
         case FractalForm::kHalfRowsK:
             WidenRows<half>(panel, source, pitch);
             break;

@@ -50,6 +50,17 @@ uint32_t FractalsOfB(const PendingProduct& p, const ProductPart& part) {
     return Fractals(part.k, p.fractalK) * Fractals(p.n, kCols);
 }
 
+// Before bytes of L1 are overwritten: what L0A has of them is kept.
+void KeepBytes(IntegerOperand* operand, const uint8_t* begin, const uint8_t* end) {
+    for (uint32_t at = 0; at < IntegerOperand::kFractals; ++at) {
+        const uint8_t*& source = operand->source[at];
+        if (source == nullptr || source >= end || source + kFractalBytes <= begin) continue;
+        uint8_t* saved = operand->saved + at * kFractalBytes;
+        std::memcpy(saved, source, kFractalBytes);
+        source = saved;
+    }
+}
+
 }  // namespace
 
 void FlushProduct() { Flush(Memory()); }
@@ -102,6 +113,8 @@ uint32_t BeforeLoadB(const float* panel, uint32_t fractalElems, uint32_t count) 
 }
 
 void BeforeL1Write(const void* begin, const void* end) {
+    KeepBytes(&Memory()->integers, static_cast<const uint8_t*>(begin),
+              static_cast<const uint8_t*>(end));
     RightOperand& right = Memory()->l0b;
     // The last byte of a fractal or square is at most this far from its first.
     constexpr uintptr_t kReach = 1024;

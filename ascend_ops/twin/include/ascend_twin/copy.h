@@ -7,6 +7,7 @@
 #include <cstring>
 #include <type_traits>
 
+#include "ascend_twin/integers.h"
 #include "ascend_twin/params.h"
 #include "ascend_twin/product.h"
 #include "ascend_twin/tensor.h"
@@ -113,6 +114,45 @@ inline bool ViewMatrices(const AscendC::LocalTensor<T>& dst, const AscendC::Glob
     return true;
 }
 
+// Serves a copy of whole fractals of an input, one after the other, by views of them; false where
+// it cannot.
+template <typename T>
+inline bool ViewFractals(const AscendC::LocalTensor<T>& dst, const AscendC::GlobalTensor<T>& src,
+                         uint32_t count) {
+    const uint64_t bytes = uint64_t{count} * sizeof(T);
+    CoreMemory* memory = CurrentContext().memory;
+    const uint64_t begin = L1Offset(memory, dst.FirstFractal());
+    if (!src.IsInput() || bytes % kFractalBytes != 0 || begin % kFractalBytes != 0) return false;
+    const auto* from = reinterpret_cast<const uint8_t*>(src.GetPhyAddr());
+    for (uint64_t at = 0; at < bytes; at += kFractalBytes) {
+        ViewFractal(memory, begin + at, {from + at, kBlockBytes});
+    }
+    return true;
+}
+
+// LoadData of int8: fractals are referred to, in L1 or in GM.
+inline void LoadBytes(const AscendC::LocalTensor<int8_t>& dst,
+                      const AscendC::LocalTensor<int8_t>& src,
+                      const AscendC::LoadData2DParams& params) {
+    CoreMemory* memory = CurrentContext().memory;
+    const bool toB = dst.GetPosition() == AscendC::TPosition::B2;
+    const auto* base = reinterpret_cast<const uint8_t*>(toB ? memory->l0b.panels : memory->l0a);
+    const auto* to = reinterpret_cast<const uint8_t*>(dst.Panel());
+    uint32_t at = static_cast<uint32_t>(to - base) / kFractalBytes;
+    FlushProduct();
+    const auto* from = reinterpret_cast<const uint8_t*>(src.FirstFractal()) +
+                       uint64_t{params.startIndex} * kFractalBytes;
+    for (uint32_t repeat = 0; repeat < params.repeatTimes; ++repeat, at += 1 + params.dstGap) {
+        const uint8_t* fractal = LocateBytes(memory, from);
+        if (toB) {
+            memory->l0b.Place(at, {fractal, kBlockBytes}, FractalForm::kBytes);
+        } else {
+            memory->integers.source[at] = fractal;
+        }
+        from += uint64_t{params.srcStride} * kFractalBytes;
+    }
+}
+
 // The two fractals of a square, left and right half of 16 rows of floats: a view of both where
 // their halves lie side by side, else as they lie in L1.
 inline FractalView LocateSquare(CoreMemory* memory, const float* square) {
@@ -132,6 +172,10 @@ namespace AscendC {
 
 template <typename T>
 inline void DataCopy(const LocalTensor<T>& dst, const GlobalTensor<T>& src, uint32_t count) {
+    if (ascend_twin::IsL1(dst.GetPosition())) {
+        if (ascend_twin::ViewFractals(dst, src, count)) return;
+        ascend_twin::BeforeL1Write(dst.FirstFractal(), dst.FirstFractal() + count);
+    }
     dst.CopyIn(src.GetPhyAddr(), count);
 }
 
@@ -229,28 +273,35 @@ template <typename T>
 inline void LoadData(const LocalTensor<T>& dst, const LocalTensor<T>& src,
                      const LoadData2DParams& params) {
     using ascend_twin::FractalForm;
-    constexpr uint32_t elems = ascend_twin::kFractalBytes / sizeof(T);
-    const uint32_t span = params.repeatTimes * (1 + params.dstGap);
-    ascend_twin::CoreMemory* memory = ascend_twin::CurrentContext().memory;
-    const T* source = src.FirstFractal() + params.startIndex * elems;
-    const auto fractal = [&](uint32_t repeat) {
-        return ascend_twin::Locate(memory, source + repeat * params.srcStride * elems);
-    };
-    if (dst.GetPosition() == TPosition::B2) {
-        const FractalForm form = ascend_twin::FormOf<T>(params.ifTranspose);
-        const uint32_t at = ascend_twin::BeforeLoadB(dst.Panel(), elems, span);
-        for (uint32_t repeat = 0; repeat < params.repeatTimes; ++repeat) {
-            memory->l0b.Place(at + repeat * (1 + params.dstGap), fractal(repeat), form);
-        }
+    if constexpr (std::is_same_v<T, int8_t>) {
+        ascend_twin::LoadBytes(dst, src, params);
         return;
-    }
-    ascend_twin::BeforeLoadA(dst.Panel(), span * elems);
-    for (uint32_t repeat = 0; repeat < params.repeatTimes; ++repeat) {
-        float* panel = dst.Panel() + repeat * (1 + params.dstGap) * elems;
-        if (params.ifTranspose) {
-            ascend_twin::FractalToPanelTransposed<T>(panel, fractal(repeat));
-        } else {
-            ascend_twin::FractalToPanel<T>(panel, fractal(repeat));
+    } else {
+        constexpr uint32_t elems = ascend_twin::kFractalBytes / sizeof(T);
+        // From the first fractal written to the last: the gap behind that one is not touched.
+        const uint32_t span =
+            params.repeatTimes == 0 ? 0 : (params.repeatTimes - 1u) * (1u + params.dstGap) + 1;
+        ascend_twin::CoreMemory* memory = ascend_twin::CurrentContext().memory;
+        const T* source = src.FirstFractal() + params.startIndex * elems;
+        const auto fractal = [&](uint32_t repeat) {
+            return ascend_twin::Locate(memory, source + repeat * params.srcStride * elems);
+        };
+        if (dst.GetPosition() == TPosition::B2) {
+            const FractalForm form = ascend_twin::FormOf<T>(params.ifTranspose);
+            const uint32_t at = ascend_twin::BeforeLoadB(dst.Panel(), elems, span);
+            for (uint32_t repeat = 0; repeat < params.repeatTimes; ++repeat) {
+                memory->l0b.Place(at + repeat * (1 + params.dstGap), fractal(repeat), form);
+            }
+            return;
+        }
+        ascend_twin::BeforeLoadA(dst.Panel(), span * elems);
+        for (uint32_t repeat = 0; repeat < params.repeatTimes; ++repeat) {
+            float* panel = dst.Panel() + repeat * (1 + params.dstGap) * elems;
+            if (params.ifTranspose) {
+                ascend_twin::FractalToPanelTransposed<T>(panel, fractal(repeat));
+            } else {
+                ascend_twin::FractalToPanel<T>(panel, fractal(repeat));
+            }
         }
     }
 }
@@ -295,10 +346,16 @@ template <typename T, typename U, const FixpipeConfig& config = CFG_ROW_MAJOR>
 inline void Fixpipe(const GlobalTensor<T>& dst, const LocalTensor<U>& src,
                     const FixpipeParamsV220& params) {
     static_assert(config.format == CO2Layout::ROW_MAJOR, "the twin's Fixpipe serves CFG_ROW_MAJOR");
-    static_assert(std::is_same_v<T, float> && std::is_same_v<U, float>,
-                  "the twin's Fixpipe serves float to float");
-    ascend_twin::StoreProduct(dst.GetPhyAddr(), params.dstStride, src.Data(), params.srcStride,
-                              params.mSize, params.nSize);
+    static_assert(std::is_same_v<T, U> && (std::is_same_v<T, float> || std::is_same_v<T, int32_t>),
+                  "the twin's Fixpipe serves float to float and int32_t to int32_t");
+    if constexpr (std::is_same_v<T, int32_t>) {
+        ascend_twin::StoreIntegers(dst.GetPhyAddr(), params.dstStride, src.Data(), params.srcStride,
+                                   params.mSize, params.nSize);
+        return;
+    } else {
+        ascend_twin::StoreProduct(dst.GetPhyAddr(), params.dstStride, src.Data(), params.srcStride,
+                                  params.mSize, params.nSize);
+    }
 }
 
 }  // namespace AscendC

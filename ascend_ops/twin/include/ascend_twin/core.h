@@ -55,7 +55,8 @@ enum class FractalForm : uint8_t {
     kBfloat16RowsN,  // bfloat16_t, the same
     kBfloat16RowsK,
     kFloatRowsN,  // float, 16 rows of n with 8 k inside
-    kFloatRowsK   // float, 8 rows of k with 16 n inside; in L1 as halves of two fractals
+    kFloatRowsK,  // float, 8 rows of k with 16 n inside; in L1 as halves of two fractals
+    kBytes        // int8 or int4b_t, 16 rows of n with 32 bytes of k inside: multiplied as they are
 };
 
 // What LoadData has put into L0B. It is turned into panels where it is multiplied, a few columns at
@@ -79,6 +80,18 @@ struct RightOperand {
         pitch[at] = from.pitch;
         form[at] = as;
     }
+};
+
+// What LoadData has put into L0A of int8 or int4b_t: where each fractal's 512 bytes lie. `saved`
+// keeps those that L1 has lost since.
+struct IntegerOperand {
+    static constexpr uint32_t kFractals = kL0aBytes / kFractalBytes;
+
+    const uint8_t* source[kFractals];
+    alignas(64) uint8_t saved[kL0aBytes];
+    // Rows of a product's left operand, and columns of its right one, as its loops want them.
+    alignas(64) uint8_t rows[64 * 1024];
+    alignas(64) uint8_t columns[16 * 1024];
 };
 
 // A copy from GM to UB that nobody has looked at yet. The call that reads exactly it takes it from
@@ -113,6 +126,7 @@ struct CoreMemory {
     uint32_t numL1Views = 0;                        // past the last one in use
     alignas(64) float l0a[kL0aBytes / sizeof(half)];
     RightOperand l0b;
+    IntegerOperand integers;
     alignas(64) uint8_t l0c[kL0cBytes];
     PendingProduct pending;
     // Tiles that went to GM without ever lying in L0C: nothing may read them there.

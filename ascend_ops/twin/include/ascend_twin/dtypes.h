@@ -129,7 +129,27 @@ struct bfloat16_t {
 };
 static_assert(sizeof(bfloat16_t) == 2, "bfloat16_t is two bytes");
 
+namespace AscendC {
+
+// Two values of 4 bits a byte, in two's complement, the first in the low nibble. Counts and offsets
+// of tensors count values, so that what follows from sizeof does not hold.
+struct int4b_t {
+    uint8_t pair;
+};
+
+}  // namespace AscendC
+
 namespace ascend_twin {
+
+// Bytes of `count` elements.
+template <typename T>
+constexpr uint64_t BytesOf(uint64_t count) {
+    return count * sizeof(T);
+}
+template <>
+constexpr uint64_t BytesOf<AscendC::int4b_t>(uint64_t count) {
+    return count / 2;
+}
 
 // `count` elements as floats, and back, rounded to nearest, ties to even.
 inline void ToFloats(float* dst, const half* src, uint32_t count) {

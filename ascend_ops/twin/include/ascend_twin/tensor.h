@@ -29,20 +29,21 @@ constexpr bool IsL0Input(AscendC::TPosition position) {
 }
 
 // First byte that a tensor at `position` and byte address `address` starts at. L0A and L0B are
-// float panels with one float an element of T.
+// float panels with one float an element of T; of integers they are bytes, which nobody reads.
 template <typename T>
 inline uint8_t* LocalAddress(AscendC::TPosition position, uint32_t address) {
     const Context& context = CurrentContext();
     CoreMemory* memory = context.memory;
+    constexpr uint32_t floats = sizeof(T) == 1 ? 4 : sizeof(T);  // bytes of an address a float
     switch (position) {
         case AscendC::TPosition::A1:
         case AscendC::TPosition::B1:
         case AscendC::TPosition::C1:
             return memory->l1 + address;
         case AscendC::TPosition::A2:
-            return reinterpret_cast<uint8_t*>(memory->l0a + address / sizeof(T));
+            return reinterpret_cast<uint8_t*>(memory->l0a + address / floats);
         case AscendC::TPosition::B2:
-            return reinterpret_cast<uint8_t*>(memory->l0b.panels + address / sizeof(T));
+            return reinterpret_cast<uint8_t*>(memory->l0b.panels + address / floats);
         case AscendC::TPosition::CO1:
             return memory->l0c + address;
         default:
@@ -111,7 +112,7 @@ class LocalTensor {
         result.data_ = data_;
         result.toUb_ = toUb_;
         result.elems_ =
-            static_cast<uint32_t>(static_cast<uint64_t>(elems_) * sizeof(T) / sizeof(U));
+            static_cast<uint32_t>(ascend_twin::BytesOf<T>(elems_) * 2 / ascend_twin::BytesOf<U>(2));
         result.position_ = position_;
         return result;
     }
@@ -132,7 +133,7 @@ class LocalTensor {
 
     // For the twin's own calls: elements in UB, L1 and L0C, after what waits to be copied there.
     T* Data() const {
-        const uint64_t bytes = static_cast<uint64_t>(elems_) * sizeof(T);
+        const uint64_t bytes = ascend_twin::BytesOf<T>(elems_);
         if (ascend_twin::IsL1(position_)) {
             ascend_twin::SettleL1(ascend_twin::CurrentContext().memory, data_, bytes);
         } else if (toUb_->Overlaps(data_, bytes)) {
@@ -144,7 +145,7 @@ class LocalTensor {
     T* FirstFractal() const { return reinterpret_cast<T*>(data_); }
     // `count` elements to read: those of a pending copy where they are just what it brings.
     const T* Source(uint32_t count) const {
-        if (toUb_->to == data_ && toUb_->bytes == count * sizeof(T)) {
+        if (toUb_->to == data_ && toUb_->bytes == ascend_twin::BytesOf<T>(count)) {
             return reinterpret_cast<const T*>(toUb_->from);
         }
         return Data();
@@ -152,7 +153,9 @@ class LocalTensor {
     // `count` elements to overwrite, after the sources of the call have been asked for: of a
     // pending copy nothing is left then.
     T* Target(uint32_t count) const {
-        if (toUb_->to != data_ || toUb_->bytes > count * sizeof(T)) return Data();
+        if (toUb_->to != data_ || toUb_->bytes > ascend_twin::BytesOf<T>(count)) {
+            return Data();
+        }
         toUb_->to = nullptr;
         return reinterpret_cast<T*>(data_);
     }
@@ -168,7 +171,7 @@ class LocalTensor {
         toUb_->from = reinterpret_cast<const uint8_t*>(from);
         toUb_->bytes = count * sizeof(T);
     }
-    // Of L0A and L0B: floats, whatever T is.
+    // Of L0A and L0B: floats, whatever T is; of integers a place that only tells fractals apart.
     float* Panel() const { return reinterpret_cast<float*>(data_); }
 
   private:
@@ -183,7 +186,7 @@ class LocalTensor {
     }
 
     uint32_t ElemBytes() const {
-        return ascend_twin::IsL0Input(position_) ? sizeof(float) : sizeof(T);
+        return ascend_twin::IsL0Input(position_) && sizeof(T) > 1 ? sizeof(float) : sizeof(T);
     }
 
     uint8_t* data_ = nullptr;

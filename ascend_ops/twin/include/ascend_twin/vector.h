@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "ascend_twin/integer_casts.h"
 #include "ascend_twin/params.h"
 #include "ascend_twin/tensor.h"
 #include "ascend_twin/vector_math.h"
@@ -121,7 +122,8 @@ inline void BinaryRepeat(float* dst, const float* src0, const float* src1, uint6
 template <typename To, typename From>
 inline void CastCount(To* dst, const From* src, uint32_t count) {
     static_assert(std::is_same_v<To, float> != std::is_same_v<From, float>,
-                  "the twin's Cast serves half <-> float and bfloat16_t <-> float");
+                  "the twin's Cast serves half, bfloat16_t and int32_t <-> float, and int8_t and "
+                  "int4b_t <-> half");
     if constexpr (std::is_same_v<To, float>) {
         ToFloats(dst, src, count);
     } else {
@@ -190,6 +192,15 @@ inline void Ln(const LocalTensor<T>& dst, const LocalTensor<T>& src, const int32
     const T* from = src.Source(static_cast<uint32_t>(count));
     T* to = dst.Target(static_cast<uint32_t>(count));
     for (int32_t i = 0; i < count; ++i) to[i] = std::log(from[i]);
+}
+
+template <typename T>
+inline void Abs(const LocalTensor<T>& dst, const LocalTensor<T>& src, const int32_t& count) {
+    static_assert(std::is_same_v<T, float>, "the twin's Abs serves float");
+    const T* from = src.Source(static_cast<uint32_t>(count));
+    T* to = dst.Target(static_cast<uint32_t>(count));
+    ASCEND_TWIN_IVDEP
+    for (int32_t i = 0; i < count; ++i) to[i] = std::fabs(from[i]);
 }
 
 template <typename T>
