@@ -36,6 +36,17 @@ def test_plans_of_both_targets_are_printed(doctor, operator):
         assert names[-2:] == ["workspace", "why"]
 
 
+def test_the_route_of_a_quantised_weight_is_told(doctor):
+    _, out, _ = doctor("--tiling", "quant_matmul")
+    assert out.count("  why        int4 weights and tokens as two int4 digits") == 2
+    _, out, _ = doctor("--tiling", "quant_matmul", "--weight-format", "fp16", "--seq-len-q", "99")
+    assert out.count("  why        float16 weights as they are") == 2
+    options = ["--weight-format", "int4-g64", "--in-features", "100"]
+    code, out, _ = doctor("--tiling", "quant_matmul", *options)
+    assert code == 1
+    assert "refused    the group is 64 of 100 columns; it must be 32, 64 or 128" in out
+
+
 def test_split_keys_are_told(doctor):
     _, out, _ = doctor("--tiling", "flash_attention", "--seq-len-kv", "4096", "--batch", "2")
     told = (

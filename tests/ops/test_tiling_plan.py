@@ -14,6 +14,10 @@ SHAPES = {
     "flash_attention_grad": {
         **HEADS, "dtype": "bfloat16", "seq_lens_q": [300, 7], "seq_lens_kv": [300, 9],
     },
+    "quant_matmul": {
+        "dtype": "float16", "weight_format": "int4", "activation_bits": 8, "num_rows": 1,
+        "in_features": 4096, "out_features": 27392,
+    },
     "rms_norm": {"dtype": "float16", "num_rows": 512, "hidden_size": 4096, "residual": True},
     "rope_append": {
         **HEADS, "dtype": "float32", "cache_dtype": "float16", "num_tokens": 512,
@@ -84,6 +88,9 @@ def test_wider_types_take_smaller_tiles():
         ("flash_attention", {"seq_lens_q": [2**31]}, "expected lengths of at most 2147483647"),
         ("flash_attention", {"seq_lens_q": [1]}, "seq_lens_q has 1 sequences and seq_lens_kv has"),
         ("flash_attention_grad", {"head_dim": 24}, "head_dim is 24; it must be a multiple of 16"),
+        ("quant_matmul", {"weight_format": "int2"}, "weight_format is 'int2'; expected one of fp16"),
+        ("quant_matmul", {"in_features": 20000}, "in_features is 20000; it must be 1 to 16384"),
+        ("quant_matmul", {"activation_bits": 4}, "activation_bits is 4; it must be 16, or 8"),
         ("rms_norm", {"hidden_size": 20000}, "hidden_size is 20000; it must be 1 to 11264"),
         ("rope_append", {"rotary_dim": 256}, "rotary_dim is 256; it must be a multiple of 8"),
         ("swiglu", {"width": 0}, "width is 0; it must be positive"),
