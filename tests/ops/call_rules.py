@@ -182,8 +182,9 @@ class Rules:
         table, lengths = self.arguments["block_table"], self.arguments["seq_len_kv"]
         pages, _, page_size, _ = self.arguments["k_cache"].shape
         batch = self.arguments["cu_seqlens_q"].size - 1
-        fits = self.require(table.shape[0] == batch, "block_table")
-        fits &= self.require(lengths.shape == (batch,), "seq_len_kv")
+        names = ("block_table", "seq_len_kv", "cu_seqlens_q")  # one of them has another batch
+        fits = self.require(table.shape[0] == batch, names)
+        fits &= self.require(lengths.shape == (batch,), names)
         if not fits or page_size == 0:
             return
         for row, length in zip(table.tolist(), lengths.tolist(), strict=True):
