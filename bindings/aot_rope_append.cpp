@@ -25,6 +25,33 @@ void CheckLengths(const ascend_ops::RopeAppendArgs& args, uint32_t maxPosition) 
     }
 }
 
+// Requires that a page that is written stands in one place of the block table alone.
+void CheckDisjoint(const ascend_ops::RopeAppendArgs& args, uint32_t numPages) {
+    std::vector<uint32_t> places(numPages);
+    const auto pagesOf = [&](int32_t tokens) {
+        return (static_cast<uint32_t>(tokens) + args.pageSize - 1) / args.pageSize;
+    };
+    for (uint32_t seq = 0; seq < args.numSeqs; ++seq) {
+        const int32_t* pages = args.blockTable + int64_t{seq} * args.maxPages;
+        for (uint32_t i = 0; i < pagesOf(args.seqLenKv[seq]); ++i)
+            ++places[static_cast<uint32_t>(pages[i])];
+    }
+    for (uint32_t seq = 0; seq < args.numSeqs; ++seq) {
+        const int32_t* pages = args.blockTable + int64_t{seq} * args.maxPages;
+        const int32_t tokens = args.cuSeqlensQ[seq + 1] - args.cuSeqlensQ[seq];
+        if (tokens == 0) continue;
+        const uint32_t first = static_cast<uint32_t>(args.seqLenKv[seq] - tokens) / args.pageSize;
+        for (uint32_t i = first; i < pagesOf(args.seqLenKv[seq]); ++i) {
+            const uint32_t found = places[static_cast<uint32_t>(pages[i])];
+            if (found == 1) continue;
+            glm2_aot::Refuse(kOp, "block_table has page " + std::to_string(pages[i]) + " in " +
+                                      std::to_string(found) +
+                                      " places, and this call writes to it; a page that is "
+                                      "written must have one place");
+        }
+    }
+}
+
 }  // namespace
 
 // qkv, cos, sin, k_cache, v_cache, block_table, cu_seqlens_q, seq_len_kv -> q; writes the caches
@@ -57,6 +84,7 @@ extern "C" ASCEND_OPS_API int Glm2RopeAppend(int nparam, void** params, int* /*n
     glm2_aot::CheckPages(kOp, args.blockTable, args.seqLenKv, args.numSeqs, args.maxPages,
                          args.pageSize, p.Dim(3, 0));
     CheckLengths(args, p.Dim(1, 0));
+    CheckDisjoint(args, p.Dim(3, 0));
     return glm2_aot::Run(kOp, &ascend_ops::RopeAppend, args);
 }
 

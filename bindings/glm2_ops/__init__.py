@@ -2,6 +2,11 @@
 
 Names, argument order and results are those of ``glm2_reference``; `glm2_ops.mindspore` holds the
 same operators as MindSpore primitives.
+
+Operands are numpy arrays in this machine's byte order, aligned to their itemsize; maps of files are
+fine, masked arrays and matrices are refused. Floats may have any strides, but a cache and the index
+arrays must be C-contiguous. What is refused is a ValueError or, for types, a TypeError, and nothing
+has been written then.
 """
 
 from glm2_ops._library import build_info, library_path, machine_peaks, set_num_threads

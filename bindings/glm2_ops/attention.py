@@ -76,8 +76,8 @@ def flash_attention(
     checks.check_flash_attention(
         q, k_cache, v_cache, block_table, cu_seqlens_q, seq_len_kv, prefix_len
     )
-    o = np.empty_like(q, order="C")
-    lse = np.empty(q.shape[:2], np.float32) if return_lse else None
+    o = np.empty(q.shape, q.dtype)
+    lse = np.empty(q.shape[:2], np.float32) if checks.check_bool("return_lse", return_lse) else None
     native.flash_attention(
         np.ascontiguousarray(q), k_cache, v_cache, block_table, cu_seqlens_q, seq_len_kv,
         prefix_len, o, lse, checks.check_scale(q.shape[2] ** -0.5 if scale is None else scale),
@@ -132,8 +132,8 @@ def flash_attention_varlen(
     Dao 2023, "FlashAttention-2", algorithm 1.
     """
     checks.check_flash_attention_varlen(q, k, v, cu_seqlens_q, cu_seqlens_kv, prefix_len)
-    o = np.empty_like(q, order="C")
-    lse = np.empty(q.shape[:2], np.float32) if return_lse else None
+    o = np.empty(q.shape, q.dtype)
+    lse = np.empty(q.shape[:2], np.float32) if checks.check_bool("return_lse", return_lse) else None
     native.flash_attention_varlen(
         np.ascontiguousarray(q), np.ascontiguousarray(k), np.ascontiguousarray(v), cu_seqlens_q,
         cu_seqlens_kv, np.diff(cu_seqlens_kv), prefix_len, o, lse,

@@ -74,7 +74,7 @@ def flash_attention_grad(
     """
     checks.check_flash_attention_grad(do, q, k, v, o, lse, cu_seqlens_q, cu_seqlens_kv, prefix_len)
     scale = checks.check_scale(q.shape[2] ** -0.5 if scale is None else scale)
-    dq, dk, dv = (np.empty_like(x, order="C") for x in (q, k, v))
+    dq, dk, dv = (np.empty(x.shape, x.dtype) for x in (q, k, v))
     do, q, k, v, o, lse = (np.ascontiguousarray(x) for x in (do, q, k, v, o, lse))
     native.flash_attention_grad(
         do, q, k, v, o, lse, cu_seqlens_q, cu_seqlens_kv, prefix_len, dq, dk, dv, scale,

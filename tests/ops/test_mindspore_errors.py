@@ -181,6 +181,7 @@ WRONG_VALUES = [
     ("rope_append", {"seq_len_kv": int32(1, 16)}, r"seq_len_kv\[0\] is 1, but sequence 0 has 2"),
     ("rope_append", {"cos": floats(19, 8), "sin": floats(19, 8)}, "but cos and sin have 19 posit"),
     ("rope_append", {"block_table": int32([0, 9], [4, -1])}, r"block_table\[0, 1\] is 9, but"),
+    ("rope_append", {"block_table": int32([0, 1], [1, -1])}, "block_table has page 1 in 2 places"),
 ]
 
 

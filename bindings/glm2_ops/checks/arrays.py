@@ -25,13 +25,27 @@ def _axes(layout: str) -> int:
 
 @functools.cache
 def _is_served(dtype: np.dtype[Any]) -> bool:
-    return dtype.name in _FLOATS
+    return dtype.name in _FLOATS and dtype.isnative
+
+
+def few(values: npt.NDArray[Any] | list[int]) -> str:
+    """Spell numbers in a message: all of up to 16, else the first ones and how many there are."""
+    listed = list(map(int, values[:16]))
+    if len(values) == len(listed):
+        return str(listed)
+    return f"[{', '.join(map(str, listed[:8]))}, ...] of {len(values)}"
 
 
 def check_array(name: str, array: npt.NDArray[Any], layout: str) -> None:
     """Require a numpy array with as many axes as ``layout``, such as "(T, N, D)", spells."""
     if not isinstance(array, np.ndarray):
         msg = f"{name} is a {type(array).__name__}; expected a numpy array {layout}"
+        raise TypeError(msg)
+    if type(array) is not np.ndarray and isinstance(array, (np.ma.MaskedArray, np.matrix)):
+        msg = (
+            f"{name} is a {type(array).__name__}, which is more than its numbers; expected a plain "
+            f"numpy array {layout}, such as np.asarray({name})"
+        )
         raise TypeError(msg)
     wanted = _axes(layout)
     if array.ndim != wanted:
@@ -40,6 +54,9 @@ def check_array(name: str, array: npt.NDArray[Any], layout: str) -> None:
     # An axis is no longer than the size, unless another one is 0.
     if not 0 < array.size <= _MAX_INT32 and max(array.shape, default=0) > _MAX_INT32:
         msg = f"{name} has shape {array.shape}; an axis holds at most {_MAX_INT32}"
+        raise ValueError(msg)
+    if not array.flags.aligned:
+        msg = f"{name} lies at an address that is no multiple of its itemsize; pass {name}.copy()"
         raise ValueError(msg)
 
 
@@ -53,7 +70,8 @@ def check_shape(name: str, array: npt.NDArray[Any], wanted: tuple[int, ...], why
 def check_float(name: str, x: npt.NDArray[Any]) -> None:
     """Require a dtype that the operators serve."""
     if not _is_served(x.dtype):
-        msg = f"{name} has dtype {x.dtype}; the operators serve {', '.join(_FLOATS)}"
+        order = "" if x.dtype.isnative else " in this machine's byte order"
+        msg = f"{name} has dtype {x.dtype}; the operators serve {', '.join(_FLOATS)}{order}"
         raise TypeError(msg)
 
 
@@ -113,10 +131,10 @@ def check_cu_seqlens(name: str, cu_seqlens: npt.NDArray[np.int32], num_tokens: i
     """Require offsets that start at 0, never fall, and end at ``num_tokens``."""
     check_index(name, cu_seqlens, "(B + 1,)")
     if cu_seqlens.size == 0 or cu_seqlens.item(0) != 0:
-        msg = f"{name} is {cu_seqlens.tolist()}; it must start at 0"
+        msg = f"{name} is {few(cu_seqlens)}; it must start at 0"
         raise ValueError(msg)
     if _ever_falls(cu_seqlens):
-        msg = f"{name} is {cu_seqlens.tolist()}; it must never fall"
+        msg = f"{name} is {few(cu_seqlens)}; it must never fall"
         raise ValueError(msg)
     if cu_seqlens.item(-1) != num_tokens:
         msg = f"{name} ends at {cu_seqlens[-1]}, but there are {num_tokens} tokens; they must agree"

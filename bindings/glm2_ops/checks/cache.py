@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from glm2_ops.checks.arrays import FEW, MAX_LENGTH, check_array, check_index, check_shape
+from glm2_ops.checks.arrays import (
+    FEW,
+    MAX_LENGTH,
+    check_array,
+    check_index,
+    check_shape,
+    few,
+)
+
+_OVERLAP_WORK = 10_000  # that numpy does before it takes interleaved arrays for overlapping ones
 
 
 def check_cache(k_cache: npt.NDArray[Any], v_cache: npt.NDArray[Any], head_dim: int) -> None:
@@ -38,8 +48,10 @@ def check_cache(k_cache: npt.NDArray[Any], v_cache: npt.NDArray[Any], head_dim: 
         raise ValueError(msg)
 
 
-def check_written_in_place(k_cache: npt.NDArray[Any], v_cache: npt.NDArray[Any]) -> None:
-    """Require caches that can be written, each in memory of its own."""
+def check_written_in_place(
+    k_cache: npt.NDArray[Any], v_cache: npt.NDArray[Any], read: Mapping[str, npt.NDArray[Any]]
+) -> None:
+    """Require caches that can be written, each in memory of its own, which is not read meanwhile."""
     for name, cache in (("k_cache", k_cache), ("v_cache", v_cache)):
         if not cache.flags.writeable:
             msg = f"{name} is read-only; it is written in place, so pass a writeable array"
@@ -47,6 +59,11 @@ def check_written_in_place(k_cache: npt.NDArray[Any], v_cache: npt.NDArray[Any])
     if np.may_share_memory(k_cache, v_cache):  # exact, for both are contiguous
         msg = "k_cache and v_cache overlap; both are written, so give each memory of its own"
         raise ValueError(msg)
+    for name, cache in (("k_cache", k_cache), ("v_cache", v_cache)):
+        for other, array in read.items():
+            if np.may_share_memory(cache, array, max_work=_OVERLAP_WORK):
+                msg = f"{name} is written while {other} is read, and they overlap; pass {other}.copy()"
+                raise ValueError(msg)
 
 
 def check_rotary(
@@ -161,7 +178,7 @@ def check_disjoint(
     for page in written:
         if len(owners[page]) > 1:
             msg = (
-                f"block_table gives page {page} to sequences {owners[page]}, and this call writes "
+                f"block_table gives page {page} to sequences {few(owners[page])}, and this call writes "
                 "to it; a page that is written must have one place"
             )
             raise ValueError(msg)

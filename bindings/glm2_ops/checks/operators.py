@@ -157,7 +157,6 @@ def check_rope_append(
     check_array("k_cache", k_cache, "(num_pages, G, page_size, D)")
     num_pages, _, page_size, head_dim = k_cache.shape
     check_cache(k_cache, v_cache, head_dim)
-    check_written_in_place(k_cache, v_cache)
     check_float_pair("qkv", qkv, k_cache)
     why = "num_kv_heads"
     check_shape("k_cache", k_cache, (num_pages, num_kv_heads, page_size, head_dim), why)
@@ -171,6 +170,11 @@ def check_rope_append(
     max_position = cos.shape[0] if rotary_dim else np.iinfo(np.int32).max
     check_rope_lengths(cu_seqlens_q, seq_len_kv, max_position)
     check_disjoint(block_table, seq_len_kv, cu_seqlens_q, page_size)
+    read = {
+        "qkv": qkv, "cos": cos, "sin": sin, "block_table": block_table,
+        "cu_seqlens_q": cu_seqlens_q, "seq_len_kv": seq_len_kv,
+    }  # fmt: skip
+    check_written_in_place(k_cache, v_cache, read)
 
 
 def check_rms_norm(
