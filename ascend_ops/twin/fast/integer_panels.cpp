@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "ascend_twin/transpose.h"
 #include "integer_simd.h"
-#include "transpose.h"
 
 namespace ascend_twin {
 namespace {
