@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from glm2.checkpoint_source import CheckpointSource
 from glm2.config import read_fields
 from glm2.matrix_encoder import encode_packed, encode_published, published_order
 from glm2.packed_format import PackedFormat
-from glm2.partial_folder import MANIFEST, PartialFolder, partial_folder
+from glm2.partial_folder import MANIFEST, partial_folder
 from glm2.quantized_checkpoint import (
     METADATA,
     is_block_linear,
@@ -33,7 +32,6 @@ from glm2_reference.config import published_tensor_shapes
 Report = Callable[[str, int, int], None]
 _STAGE = "Converting"
 _MAX_SHARD_BYTES = 1_000_000_000
-_SPARE_BYTES = 100_000_000  # on the disk, besides what is written
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +141,7 @@ class _Conversion:
         packed = isinstance(self.target, PackedFormat)
         options: dict[str, Any] = {"metadata": METADATA, "align_tensors": True} if packed else {}
         with partial_folder(folder, self.job, wait=wait) as partial:
-            self._check_disk(partial)
+            partial.check_room(self.total)
             for file_name, names in self.shards.items():
                 specs = {name: self.specs[name] for name in names}
                 if partial.has(file_name):
@@ -173,19 +171,6 @@ class _Conversion:
             file_name: [name for weight in weights for name in groups[weight]]
             for file_name, weights in plan_shards(sizes, max_shard_bytes).items()
         }
-
-    def _check_disk(self, partial: PartialFolder) -> None:
-        """Refuse to start what would fill the disk."""
-        there = sum((partial.path / name).stat().st_size for name in partial.files
-                    if (partial.path / name).is_file())  # fmt: skip
-        needed = self.total - there + _SPARE_BYTES
-        free_bytes = shutil.disk_usage(partial.path).free
-        if free_bytes < needed:
-            msg = (
-                f"{partial.path} needs {needed / 1e9:.1f} GB more and its disk has "
-                f"{free_bytes / 1e9:.1f} GB free; make room, or choose a folder on another disk"
-            )
-            raise OSError(msg)
 
     def _advance(self, num_bytes: int) -> None:
         self.written += num_bytes

@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from glm2.safetensors_writer import replacing, write_json
 
 MANIFEST = "glm2-manifest.json"
 _BLOCK_BYTES = 1 << 22
+_SPARE_BYTES = 100_000_000  # on the disk, besides what is written
 
 
 @dataclasses.dataclass
@@ -55,6 +57,25 @@ class PartialFolder:
         """Copy a small file under its own name."""
         with replacing(self.path / source.name) as file:
             file.write(source.read_bytes())
+
+    def check_room(self, total_bytes: int) -> None:
+        """Refuse to start what would fill the disk.
+
+        Raises
+        ------
+        OSError
+            If it has no room for ``total_bytes`` of files, those that are there already left out.
+        """
+        paths = (self.path / name for name in self.files)
+        there = sum(path.stat().st_size for path in paths if path.is_file())
+        needed = total_bytes - there + _SPARE_BYTES
+        free_bytes = shutil.disk_usage(self.path).free
+        if free_bytes < needed:
+            msg = (
+                f"{self.path} needs {needed / 1e9:.1f} GB more and its disk has "
+                f"{free_bytes / 1e9:.1f} GB free; make room, or choose a folder on another disk"
+            )
+            raise OSError(msg)
 
     def has(self, name: str) -> bool:
         """Whether an earlier run made the file whole; one that has changed since is made again."""

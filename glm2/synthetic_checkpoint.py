@@ -96,6 +96,8 @@ def make_checkpoint(
     ------
     FileExistsError
         If the folder holds files, or an interrupted run had other settings.
+    OSError
+        If the disk lacks room.
     """
     specs = {
         name: TensorSpec(shape, dtype) for name, shape in published_tensor_shapes(config).items()
@@ -114,6 +116,7 @@ def make_checkpoint(
             report("Writing random weights", written, total)
 
     with partial_folder(Path(folder), job) as partial:
+        partial.check_room(total)
         for file_name, names in shards.items():
             chosen = {name: specs[name] for name in names}
             if partial.has(file_name):

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import sys
 import pytest
 
 from glm2.partial_folder import MANIFEST, partial_folder
+from glm2.synthetic_checkpoint import LIKE, make_checkpoint
 
 JOB = {"make": "test", "seed": 1}
 
@@ -130,3 +132,24 @@ def test_two_processes_do_not_build_one_folder(tmp_path):
     with partial_folder(target, JOB) as folder:  # the lock went with the process
         folder.add("a", write(b"1"))
     assert (target / "a").is_file()
+
+
+def test_disk_without_room_is_an_error_before_the_work(tmp_path, monkeypatch):
+    """What an interrupted run has made already counts."""
+    interrupted(tmp_path / "made")
+    usage = shutil.disk_usage(tmp_path)._replace(free=100_000_010)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    with partial_folder(tmp_path / "made", JOB) as folder:
+        folder.check_room(12)  # of which a and b, a byte each, are there
+        with pytest.raises(
+            OSError, match=r"needs 0\.1 GB more and its disk has 0\.1 GB free; make"
+        ):
+            folder.check_room(13)
+
+
+def test_make_checkpoint_looks_at_the_disk_first(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    with pytest.raises(OSError, match="choose a folder on another disk"):
+        make_checkpoint(tmp_path / "made", LIKE["tiny"], seed=0, report=lambda *_: None)
+    assert not (tmp_path / "made").exists()
