@@ -66,8 +66,8 @@ void LoadOperands(const LocalTensor<int8_t>& l0a, const LocalTensor<int8_t>& l0b
     }
 }
 
-// Twice the product of A and B: one Mmad that begins the sum and one that adds to it. `spoil`: L1 is
-// overwritten in between, which must not be seen.
+// Twice the product of A and B: one Mmad that begins the sum and one that adds to it. `spoil`: L1
+// is overwritten in between, which must not be seen.
 std::vector<int32_t> Multiply(const std::vector<int32_t>& a, const std::vector<int32_t>& b,
                               const Shape& s, uint32_t bits, bool spoil) {
     const uint32_t m1 = Up(s.m, 16) / 16, n1 = Up(s.n, 16) / 16;
@@ -117,18 +117,16 @@ void ExpectExact(const Shape& s, uint32_t bits, int32_t low, int32_t high, bool 
         for (uint32_t n = 0; n < s.n; ++n) {
             int64_t sum = 0;
             for (uint32_t k = 0; k < s.k; ++k) sum += int64_t{a[m * s.k + k]} * b[n * s.k + k];
-            ASSERT_EQ(c[m * Up(s.n, 16) + n], 2 * sum)
-                << bits << " bits, m " << s.m << " n " << s.n << " k " << s.k << " at " << m << ", "
-                << n;
+            ASSERT_EQ(c[m * Up(s.n, 16) + n], 2 * sum) << bits << " bits, m " << s.m << " n " << s.n
+                                                       << " k " << s.k << " at " << m << ", " << n;
         }
     }
 }
 
 // Every number of rows that a loop takes alone, and past it; depths inside, at and past a fractal.
 constexpr uint32_t kRows[] = {2, 3, 4, 5, 6, 7, 8, 9, 16, 17, 33, 128};
-constexpr Shape kDepths[] = {{0, 16, 1},   {0, 16, 31},  {0, 48, 32},  {0, 80, 63},
-                             {0, 16, 64},  {0, 32, 65},  {0, 16, 257}, {0, 128, 256},
-                             {0, 16, 1024}};
+constexpr Shape kDepths[] = {{0, 16, 1},  {0, 16, 31},  {0, 48, 32},   {0, 80, 63},  {0, 16, 64},
+                             {0, 32, 65}, {0, 16, 257}, {0, 128, 256}, {0, 16, 1024}};
 
 void ForShapes(uint32_t bits, int32_t low, int32_t high) {
     for (const uint32_t m : kRows) {
@@ -240,7 +238,8 @@ TEST(IntegerCast, BytesToHalfAndBack) {
 
 TEST(IntegerCast, NarrowingRoundsToEvenAndSaturates) {
     RunVector([] {
-        const std::vector<float> values = {0.5f, 1.5f, -2.5f, 126.5f, 127.5f, 300.0f, -300.0f, -8.5f};
+        const std::vector<float> values = {0.5f,   1.5f,   -2.5f,   126.5f,
+                                           127.5f, 300.0f, -300.0f, -8.5f};
         std::vector<half> halves;
         for (uint32_t i = 0; i < 40; ++i) halves.push_back(half(values[i % 8]));
         const auto from = Ub<half>(0, 40);
@@ -251,12 +250,13 @@ TEST(IntegerCast, NarrowingRoundsToEvenAndSaturates) {
         for (uint32_t i = 0; i < 40; ++i) ASSERT_EQ(bytes.GetValue(i), wanted[i % 8]) << i;
 
         const auto floats = Ub<float>(2048, 11);
-        std::vector<float> wide = {2.5f, -3.5f, 1e9f, -1e9f, 3e9f, -3e9f, 0.49f, -0.5f, 7.5f, 8.5f, 3e9f};
+        std::vector<float> wide = {2.5f,  -3.5f, 1e9f, -1e9f, 3e9f, -3e9f,
+                                   0.49f, -0.5f, 7.5f, 8.5f,  3e9f};
         Fill(floats, wide);
         const auto integers = Ub<int32_t>(4096, 11);
         AscendC::Cast(integers, floats, AscendC::RoundMode::CAST_RINT, 11);
-        const std::vector<int32_t> rounded = {2, -4, 1000000000, -1000000000, 2147483520,
-                                              -2147483647 - 1, 0, 0, 8, 8, 2147483520};
+        const std::vector<int32_t> rounded = {
+            2, -4, 1000000000, -1000000000, 2147483520, -2147483647 - 1, 0, 0, 8, 8, 2147483520};
         ASSERT_EQ(ValuesOf(integers, 11), rounded);
         const auto back = Ub<float>(8192, 11);
         AscendC::Cast(back, integers, AscendC::RoundMode::CAST_RINT, 11);

@@ -15,8 +15,8 @@ struct Case {
     uint32_t activationBits;
 };
 constexpr Case kCases[] = {
-    {WeightFormat::kFloat16, 0, 16}, {WeightFormat::kInt8, 0, 16}, {WeightFormat::kInt8, 0, 8},
-    {WeightFormat::kInt4, 0, 16},    {WeightFormat::kInt4, 0, 8},  {WeightFormat::kInt4, 128, 16},
+    {WeightFormat::kFloat16, 0, 16}, {WeightFormat::kInt8, 0, 16},  {WeightFormat::kInt8, 0, 8},
+    {WeightFormat::kInt4, 0, 16},    {WeightFormat::kInt4, 0, 8},   {WeightFormat::kInt4, 128, 16},
     {WeightFormat::kInt4, 128, 8},   {WeightFormat::kInt4, 64, 16}, {WeightFormat::kInt4, 64, 8},
     {WeightFormat::kInt4, 32, 16},   {WeightFormat::kInt4, 32, 8}};
 

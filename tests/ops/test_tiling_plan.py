@@ -88,7 +88,11 @@ def test_wider_types_take_smaller_tiles():
         ("flash_attention", {"seq_lens_q": [2**31]}, "expected lengths of at most 2147483647"),
         ("flash_attention", {"seq_lens_q": [1]}, "seq_lens_q has 1 sequences and seq_lens_kv has"),
         ("flash_attention_grad", {"head_dim": 24}, "head_dim is 24; it must be a multiple of 16"),
-        ("quant_matmul", {"weight_format": "int2"}, "weight_format is 'int2'; expected one of fp16"),
+        (
+            "quant_matmul",
+            {"weight_format": "int2"},
+            "weight_format is 'int2'; expected one of fp16",
+        ),
         ("quant_matmul", {"in_features": 20000}, "in_features is 20000; it must be 1 to 16384"),
         ("quant_matmul", {"activation_bits": 4}, "activation_bits is 4; it must be 16, or 8"),
         ("rms_norm", {"hidden_size": 20000}, "hidden_size is 20000; it must be 1 to 11264"),

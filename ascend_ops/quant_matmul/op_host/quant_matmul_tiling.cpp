@@ -15,6 +15,7 @@ constexpr uint32_t kFractalRows = 16;
 constexpr uint32_t kFewTokens = 16;  // decoding: the weight's bytes decide
 constexpr uint32_t kFewStripes = 4;  // of a tile then
 constexpr uint32_t kManyStripes = 8;
+constexpr uint32_t kGroupStripes = 16;
 constexpr uint32_t kManyTokens = 128;
 constexpr uint32_t kFewChunkFractals = 64;  // along the input, in L1: bursts of 32 KB
 constexpr uint32_t kManyChunkFractals = 16;
@@ -118,7 +119,10 @@ void ChooseTiles(uint64_t route, const CoreLimits& limits, QuantMatmulTilingData
     const bool few = t->numTokens <= kFewTokens;
     t->tokensPerTile = std::max(1u, std::min(t->numTokens, t->numSums > 1 ? 64u : kManyTokens));
     const uint32_t share = std::max(1u, CeilDiv(t->numStripes, limits.numCores));
-    const uint32_t stripes = few ? kFewStripes : kManyStripes;
+    // Narrow tiles read the tokens again and again, and those of half cost the more; a sum of one
+    // group is short, so it is given many columns.
+    uint32_t stripes = few && !TakesHalf(route) ? kFewStripes : kManyStripes;
+    if (few && t->numSums > 1) stripes = kGroupStripes;
     t->stripesPerTile = std::min(stripes, share);
     // Where sums are cut must not follow from how many cores there are: their last bits show it.
     const uint32_t rows = PaddedRows(*t, route), cols = stripes * kFractalRows;

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "direct_tile.h"
+#include "dot_rows.h"
 #include "panels.h"
 #include "register_tile.h"
 
@@ -142,6 +143,7 @@ bool ColumnsMayLead(const PendingProduct& p, const RightOperand& right) {
 
 bool MultiplyFewRows(const ProductTarget& target, const PendingProduct& product, uint32_t m,
                      RightOperand& right) {
+    if (MultiplyDotRows(target, product, m, right)) return true;
     if (ColumnsMayLead(product, right)) {
         ColumnsLead(target, product, m, right);
         return true;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "ascend_twin/core.h"
 #include "ascend_twin/transpose.h"
 #include "integer_simd.h"
 
@@ -17,8 +18,8 @@ constexpr uint32_t kRowBytes = 32;
 constexpr uint32_t kQuads = kRowBytes / 4;  // of k in a fractal
 constexpr uint32_t kQuadBytes = kSide * 4;  // 16 columns of one
 constexpr uint32_t kFractalQuads = kQuads * kQuadBytes;
-constexpr uint32_t kMaxFractals = 128;  // of the left operand: L0A
-constexpr uint32_t kMaxDepth = 16;      // fractals of a panel: 8 KB of bytes, 16 KB of int16
+constexpr uint32_t kMaxFractals = IntegerOperand::kFractals;  // of the left operand
+constexpr uint32_t kMaxDepth = 16;  // fractals of a panel: 8 KB of bytes, 16 KB of int16
 
 // [16 columns][32 of k] to [8 quads][16 columns][4 of k].
 void TurnBytes(uint8_t* to, const uint8_t* from) {

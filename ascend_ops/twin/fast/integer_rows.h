@@ -17,7 +17,7 @@ struct IntegerOperands {
     uint32_t stripeStep;          // int32 from one stripe's first square to the next one's
     uint32_t rows;
     bool accumulate;
-    uint8_t* rowScratch;     // 64 KB
+    uint8_t* rowScratch;     // as large as L0A
     uint8_t* columnScratch;  // 16 KB
 };
 

@@ -90,7 +90,7 @@ struct IntegerOperand {
     const uint8_t* source[kFractals];
     alignas(64) uint8_t saved[kL0aBytes];
     // Rows of a product's left operand, and columns of its right one, as its loops want them.
-    alignas(64) uint8_t rows[64 * 1024];
+    alignas(64) uint8_t rows[kL0aBytes];
     alignas(64) uint8_t columns[16 * 1024];
 };
 
