@@ -1,7 +1,7 @@
 // The twin's memories as a tiling's limits.
 #include "ascend_ops/twin_limits.h"
 
-#include "ascend_twin/core.h"
+#include "launch.h"  // and with it the sizes of core.h
 #include "thread_pool.h"
 #include "twin_mode.h"
 

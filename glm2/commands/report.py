@@ -143,6 +143,6 @@ def _model_table(counters: dict[str, Any]) -> Table:
         ("pipe", "% busy"),
         rows,
         note=f"A model, not a measurement: {model['cycles']:,.0f} cycles at 1.8 GHz are "
-        f"{model['microseconds']:,.1f} microseconds, bound by {model['bound_by']}. Every pipe at its "
-        "peak, no start-up cost: a lower bound.",
+        f"{model['microseconds']:,.1f} microseconds, bound by {model['bound_by']}. Every pipe runs at "
+        "its peak, and starting a call costs nothing.",
     )

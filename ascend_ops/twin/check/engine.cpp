@@ -241,7 +241,12 @@ void Engine::EndOperation(RoleState& role) {
     CoreMemory* memory = role.core->memory.get();
     memory->toUb[static_cast<uint32_t>(role.role)].Make();
     if (!role.IsAic()) return;
-    if (pass_.order != Order::kChecked) FlushProduct();
+    if (pass_.order != Order::kChecked) {
+        // The fast twin chooses its order of additions by where the operands lie. Here nothing may
+        // depend on who came first, so L0B keeps what it loads, and each product is made at once.
+        BeforeL1Write(memory->l1, memory->l1 + kL1Bytes);
+        FlushProduct();
+    }
     // The fast twin stops where a tile is read again after Fixpipe; here the poison shows it.
     for (const float*& tile : memory->movedOut) tile = nullptr;
 }
