@@ -25,6 +25,7 @@ void RegisterRmsNorm(pybind11::module_& module);
 void RegisterRopeAppend(pybind11::module_& module);
 void RegisterSwiglu(pybind11::module_& module);
 void RegisterTiling(pybind11::module_& module);
+void RegisterCheck(pybind11::module_& module);
 
 // float16, bfloat16 or float32: Python has refused everything else. numpy itself has no bfloat16;
 // that of ml_dtypes is no float to it.

@@ -1,9 +1,9 @@
-// glm2_ops._native: the operators for numpy. Arguments were checked in Python.
+// glm2_ops._native and _native_check: the operators for numpy. Arguments were checked in Python.
 #include "ascend_ops/build_info.h"
 #include "ascend_ops/machine_probe.h"
 #include "common.h"
 
-PYBIND11_MODULE(_native, module) {
+PYBIND11_MODULE(GLM2_MODULE, module) {
     module.doc() =
         "Ascend C operators of glm2 on the CPU twin; use the checked wrappers of glm2_ops.";
     glm2::RegisterFlashAttention(module);
@@ -14,6 +14,9 @@ PYBIND11_MODULE(_native, module) {
     glm2::RegisterRopeAppend(module);
     glm2::RegisterSwiglu(module);
     glm2::RegisterTiling(module);
+#if defined(GLM2_CHECK)
+    glm2::RegisterCheck(module);
+#endif
     module.def("set_num_threads", &ascend_ops::SetNumThreads);
     module.def("machine_peaks", [](uint64_t readBytes) {
         pybind11::gil_scoped_release release;

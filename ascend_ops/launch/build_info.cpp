@@ -3,6 +3,7 @@
 
 #include "simd.h"
 #include "thread_pool.h"
+#include "twin_mode.h"
 
 namespace ascend_ops {
 
@@ -12,7 +13,7 @@ BuildInfo GetBuildInfo() {
 #else
     const std::string compiler = "gcc " __VERSION__;
 #endif
-    return {ascend_twin::kSimdName, compiler, "fast", ascend_twin::NumThreads()};
+    return {ascend_twin::kSimdName, compiler, kTwinMode, ascend_twin::NumThreads()};
 }
 
 void SetNumThreads(uint32_t count) { ascend_twin::SetNumThreads(count); }

@@ -3,6 +3,7 @@
 #include "launch.h"
 #include "rms_norm/op_host/rms_norm_tiling.h"
 #include "thread_pool.h"
+#include "twin_mode.h"
 #include "workspace.h"
 
 extern "C" void glm2_rms_norm(GM_ADDR x, GM_ADDR weight, GM_ADDR residual, GM_ADDR y, GM_ADDR total,
@@ -18,6 +19,15 @@ Status RmsNorm(const RmsNormArgs& args) {
     if (!tiled.ok()) return tiled;
     if (args.numRows == 0) return Status::Ok();
 
+    NameGm([&]() -> GmTensors {
+        const uint64_t row = uint64_t{args.hiddenSize} * SizeOf(args.type);
+        const uint64_t bytes = args.numRows * row;
+        return {{"x", args.x, bytes, GmUse::kIn},
+                {"weight", args.weight, row, GmUse::kIn},
+                {"residual", args.residual, bytes, GmUse::kIn},
+                {"y", args.y, bytes, GmUse::kOut},
+                {"total", args.total, bytes, GmUse::kOut}};
+    });
     const ascend_twin::LaunchConfig config = {
         "rms_norm", ascend_twin::KernelType::kAivOnly, tiling.numCores,
         RmsNormTilingKey(args.type, args.residual != nullptr)};

@@ -3,6 +3,7 @@
 #include "launch.h"
 #include "swiglu/op_host/swiglu_tiling.h"
 #include "thread_pool.h"
+#include "twin_mode.h"
 #include "workspace.h"
 
 extern "C" void glm2_swiglu(GM_ADDR x, GM_ADDR out, GM_ADDR workspace, GM_ADDR tiling);
@@ -17,6 +18,10 @@ Status Swiglu(const SwigluArgs& args) {
     if (!tiled.ok()) return tiled;
     if (args.numRows == 0) return Status::Ok();
 
+    NameGm([&]() -> GmTensors {
+        const uint64_t bytes = uint64_t{args.numRows} * args.width * SizeOf(args.type);
+        return {{"x", args.x, 2 * bytes, GmUse::kIn}, {"out", args.out, bytes, GmUse::kOut}};
+    });
     const ascend_twin::LaunchConfig config = {"swiglu", ascend_twin::KernelType::kAivOnly,
                                               tiling.numCores, SwigluTilingKey(args.type)};
     const std::string hang = ascend_twin::Launch(

@@ -12,13 +12,19 @@ has been written then.
 from glm2_ops._library import build_info, library_path, machine_peaks, set_num_threads
 from glm2_ops.attention import flash_attention, flash_attention_varlen
 from glm2_ops.attention_grad import flash_attention_grad
+from glm2_ops.check_mode import CheckReport, Finding, check, counters, findings
 from glm2_ops.layers import rms_norm, swiglu
 from glm2_ops.packed_weight import pack_weight, packed_size, unpack_weight
 from glm2_ops.quant import quant_linear
 from glm2_ops.rope import rope_append
 
 __all__ = [
+    "CheckReport",
+    "Finding",
     "build_info",
+    "check",
+    "counters",
+    "findings",
     "flash_attention",
     "flash_attention_grad",
     "flash_attention_varlen",

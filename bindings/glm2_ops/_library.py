@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import importlib.metadata
 import operator
 import os
+from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-_MODES = ("fast",)
+_MODULES = {"fast": "_native", "check": "_native_check"}
 _MAX_THREADS = 1024
 
 
 def _check_environment() -> None:
     mode = os.environ.get("GLM2_TWIN", "fast")
-    if mode not in _MODES:
-        msg = f"GLM2_TWIN is {mode!r}, but this build has {' and '.join(_MODES)}; unset it"
+    if mode not in _MODULES:
+        msg = f"GLM2_TWIN is {mode!r}, but this build has {' and '.join(_MODULES)}; unset it"
         raise ImportError(msg)
     threads = os.environ.get("GLM2_NUM_THREADS", "1")
     if not (threads.isascii() and threads.isdigit() and 1 <= int(threads) <= _MAX_THREADS):
@@ -23,22 +28,59 @@ def _check_environment() -> None:
         raise ImportError(msg)
 
 
+def load_twin(mode: str) -> ModuleType:
+    """Return the native module of a mode of the twin, "fast" or "check".
+
+    Raises
+    ------
+    ImportError
+        If it was not built, or for another machine.
+    """
+    try:
+        return importlib.import_module(f"glm2_ops.{_MODULES[mode]}")
+    except ImportError as error:
+        cause = "" if isinstance(error, ModuleNotFoundError) else f" ({error})"
+        msg = (
+            f"glm2_ops was built without its native module, or for another machine{cause}; "
+            "reinstall with `pip install --force-reinstall --no-deps .` "
+            "and GLM2_PURE_PYTHON unset"
+        )
+        raise ImportError(msg) from error
+
+
 _check_environment()
-try:
+MODE = os.environ.get("GLM2_TWIN", "fast")
+_default = load_twin(MODE)
+_module: ContextVar[ModuleType | None] = ContextVar("glm2_ops_twin", default=None)
+
+
+@contextlib.contextmanager
+def using(module: ModuleType) -> Iterator[None]:
+    """Let `native` mean another mode's module inside of a block."""
+    token = _module.set(module)
+    try:
+        yield
+    finally:
+        _module.reset(token)
+
+
+if TYPE_CHECKING:
     from glm2_ops import _native as native
-except ImportError as error:
-    cause = "" if "partially initialized" in str(error) else f" ({error})"
-    msg = (
-        f"glm2_ops was built without its native module, or for another machine{cause}; "
-        "reinstall with `pip install --force-reinstall --no-deps .` "
-        "and GLM2_PURE_PYTHON unset"
-    )
-    raise ImportError(msg) from error
+else:
+
+    class _Native:
+        """The native module in use."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(_module.get() or _default, name)
+
+    native = _Native()
 
 
 def library_path() -> Path:
     """Return the shared library that MindSpore's custom operators are loaded from."""
-    return Path(native.__file__).with_name("libglm2_ops.so")  # beside it in editable installs too
+    name = "libglm2_ops_check.so" if MODE == "check" else "libglm2_ops.so"
+    return Path(str(_default.__file__)).with_name(name)  # beside it in editable installs too
 
 
 def build_info() -> dict[str, Any]:
@@ -100,4 +142,13 @@ def set_num_threads(count: int) -> None:
     native.set_num_threads(operator.index(count))
 
 
-__all__ = ["build_info", "library_path", "machine_peaks", "native", "set_num_threads"]
+__all__ = [
+    "MODE",
+    "build_info",
+    "library_path",
+    "load_twin",
+    "machine_peaks",
+    "native",
+    "set_num_threads",
+    "using",
+]

@@ -432,6 +432,22 @@ def test_report_prints_what_the_reference_prints(run, tmp_path):
     assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
+def test_report_kernel_counts_a_kernel(run):
+    code, out, err = run("report", "kernel", "rms_norm", "--seq-len-q", "3", "--json")
+    assert (code, err) == (0, "")
+    (counters,) = json.loads(out)["counters"]
+    assert counters["kernel"] == "rms_norm"
+    assert counters["gm"]["x"]["read_bytes"] == 3 * 4096 * 2
+    assert counters["model"]["bound_by"] in counters["model"]["busy"]
+    code, out, err = run("report", "kernel", "flash_attention", "--seq-len-kv", "100")
+    assert (code, err) == (0, "")
+    assert "flash_attention: moves" in out
+    assert "part_acc" not in out
+    code, out, err = run("report", "kernel", "flash_attention", "--heads", "3")
+    assert (code, out) == (2, "")
+    assert err.startswith("glm2 report kernel: q has 3 heads")
+
+
 def test_report_explains_itself_and_refuses_in_a_line(run):
     for arguments in ([], ["-h"], ["--help"]):
         code, out, _ = run("report", *arguments)

@@ -425,7 +425,9 @@ def import_error(code, **environment):
 
 def test_an_unknown_twin_mode_is_refused_at_import():
     stderr = import_error("import glm2_ops", GLM2_TWIN="quick")
-    assert "ImportError: GLM2_TWIN is 'quick', but this build has fast; unset it" in stderr
+    assert (
+        "ImportError: GLM2_TWIN is 'quick', but this build has fast and check; unset it" in stderr
+    )
 
 
 def test_a_missing_native_module_is_explained_at_import():

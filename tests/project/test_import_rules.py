@@ -195,10 +195,16 @@ def allowed_quotes(path):
         return r"ascend_ops/\w+\.h"
     if parts[1] == "twin":
         own = r"|".join(twin_headers(path))
+        if parts[2] == "check":  # it ends in the fast twin's calls, and shares its fibers
+            own = r"|".join(
+                [own, r"ascend_twin_check/\w+\.h", r"fiber\.h", r"(\.\./fast/)?launch\.h"]
+            )
+            return rf"ascend_twin/\w+\.h|{own}"
         return rf"ascend_twin/\w+\.h|{own}" if parts[2] == "fast" else r"ascend_twin/\w+\.h"
     if parts[1] == "launch":  # the one place that joins host and twin
         twin = r"ascend_twin/\w+\.h|launch\.h|simd\.h|thread_pool\.h"
-        return rf"ascend_ops/\w+\.h|\w+/op_host/\w+_tiling\.h|workspace\.h|{twin}"
+        check = r"twin_mode\.h|gm_table\.h|session\.h"
+        return rf"ascend_ops/\w+\.h|\w+/op_host/\w+_tiling\.h|workspace\.h|{twin}|{check}"
     if parts[1] == "common" and parts[2] == "op_kernel":
         return r"kernel_operator\.h|common/op_kernel/\w+\.h"
     operator = re.escape(parts[1])

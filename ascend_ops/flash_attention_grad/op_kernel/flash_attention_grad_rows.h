@@ -35,6 +35,7 @@ class GradRows {
 
     // lse and D of the item's rows to the workspace; zeros to dq where a Q tile sees nothing.
     __aicore__ inline void Prepare(const GradItem& item) {
+        bool stored = false;
         for (uint32_t tile = 0; tile < item.tiles; ++tile) {
             const uint32_t tileRows = MinOf(tiling_->blockM, item.rows - tile * tiling_->blockM);
             const bool blind = SeesNothing(VisibleToTile(tiling_, item, tile));
@@ -47,10 +48,12 @@ class GradRows {
                     ZeroPass(item, itemRow, count);
                 } else {
                     DeltaPass(item, itemRow, PlaceOf(tiling_, tile, tileRows, row), count);
+                    stored = true;
                 }
             }
         }
-        // V1 reads them back.
+        // V1 reads them back. With nothing stored, nothing would keep two sets of the flag apart.
+        if (!stored) return;
         AscendC::SetFlag<AscendC::HardEvent::MTE3_MTE2>(Buffers::kEventRows);
         AscendC::WaitFlag<AscendC::HardEvent::MTE3_MTE2>(Buffers::kEventRows);
     }

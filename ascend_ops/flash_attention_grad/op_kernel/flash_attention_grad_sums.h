@@ -55,9 +55,10 @@ class GradSums {
     }
 
     __aicore__ inline void AddQueryParts(const GradTask& task) {
+        const RowSpan rows = OwnRows(task.rows);
+        if (rows.count == 0) return;  // nor the flag: nothing would keep its sets apart
         // A sum of dQ is read only after the last one has arrived in GM.
         AscendC::WaitFlag<AscendC::HardEvent::MTE3_MTE2>(Buffers::kEventSum);
-        const RowSpan rows = OwnRows(task.rows);
         for (uint32_t row = 0; row < rows.count; row += tiling_->vecRows) {
             QueryPass(task, rows.begin + row, MinOf(tiling_->vecRows, rows.count - row));
         }

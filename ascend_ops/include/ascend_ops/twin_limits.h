@@ -6,8 +6,9 @@
 
 namespace ascend_ops {
 
-// A core of the twin: dav-2201's memories twice as large, for they are only arrays here, and Q
-// tiles of twice as many rows, so that K and V are turned and widened half as often.
+// A core of the fast twin: dav-2201's memories twice as large, for they are only arrays here, and Q
+// tiles of twice as many rows, so that K and V are turned and widened half as often. In check mode
+// dav-2201 as it is, unless told otherwise.
 ASCEND_OPS_API CoreLimits TwinLimits();
 
 }  // namespace ascend_ops

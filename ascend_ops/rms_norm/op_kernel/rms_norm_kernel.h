@@ -154,6 +154,7 @@ class RmsNormKernel {
         } else {
             rows_.MulByWeight(rows_.Work(), rows);
             AscendC::Cast(xUb_[buffer], rows_.Work(), AscendC::RoundMode::CAST_RINT, elems);
+            if constexpr (kResidual) AscendC::PipeBarrier<PIPE_V>();  // Widen writes work next
         }
         AscendC::SetFlag<AscendC::HardEvent::V_MTE3>(EventOf(buffer));
     }

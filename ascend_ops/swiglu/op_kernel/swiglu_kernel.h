@@ -105,6 +105,7 @@ class SwigluKernel {
         if constexpr (kIsFloat) {
             Silu(gateIn, count);
             AscendC::Mul(gateIn, workUb_, valueIn, count);
+            AscendC::PipeBarrier<PIPE_V>();  // the next tile writes work first
         } else {
             AscendC::Cast(wideGateUb_, gateIn, AscendC::RoundMode::CAST_NONE, elems);
             AscendC::Cast(wideValueUb_, valueIn, AscendC::RoundMode::CAST_NONE, elems);
