@@ -17,13 +17,22 @@ constexpr uint32_t kStreams = 4;         // stripes that are read in turn
 constexpr uint32_t kStreamFractals = 4;  // of each, at a turn
 constexpr uint32_t kAheadBytes = kStreamFractals * kFractalBytes;
 
-// Whether all of B are fractals of half by rows of n, 512 bytes each.
+// Whether all of B are fractals of half by rows of n that follow one another along k in GM: packed
+// weights. Attention's keys lie otherwise, and are summed alike whatever the number of rows.
 bool ArePacked(const PendingProduct& p, const RightOperand& right) {
+    const uint8_t* l1 = CurrentContext().memory->l1;
+    const uint32_t stripes = Fractals(p.n, kCols);
     for (uint32_t i = 0; i < p.numParts; ++i) {
         const uint32_t first = p.parts[i].b;
-        const uint32_t end = first + Fractals(p.parts[i].k, kCols) * Fractals(p.n, kCols);
+        const uint32_t end = first + Fractals(p.parts[i].k, kCols) * stripes;
+        if (end - first < 2 * stripes) return false;
         for (uint32_t at = first; at < end; ++at) {
             if (right.form[at] != FractalForm::kHalfRowsN || right.pitch[at] != kRowBytes) {
+                return false;
+            }
+            const auto* source = static_cast<const uint8_t*>(right.source[at]);
+            if (source >= l1 && source < l1 + kL1Bytes) return false;
+            if (at + stripes < end && right.source[at + stripes] != source + kFractalBytes) {
                 return false;
             }
         }
