@@ -37,6 +37,7 @@ bool Begin(Job& job, uint32_t block, size_t index) {
         core->memory.toUb[role] = PendingCopy();
     }
     ForgetL1Views(&core->memory);
+    ForgetProducts(&core->memory);
     std::memset(core->toAiv, 0, sizeof(core->toAiv));
     std::memset(core->toAic, 0, sizeof(core->toAic));
     core->restsIn = kNoRound;

@@ -52,6 +52,11 @@ uint32_t FractalsOfB(const PendingProduct& p, const ProductPart& part) {
 
 }  // namespace
 
+void ForgetProducts(CoreMemory* memory) {
+    memory->pending = PendingProduct();
+    std::fill_n(memory->movedOut, kMovedOut, nullptr);
+}
+
 void FlushProduct() { Flush(Memory()); }
 
 void AddProduct(float* c, const ProductPart& part, uint32_t m, uint32_t n, uint32_t fractalK,
