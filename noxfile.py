@@ -1,4 +1,4 @@
-"""The checks of this project: ``nox -s lint typing reference tests cpp``.
+"""The checks of this project: ``nox -s lint typing reference tests cpp sanitizers``.
 
 They run the tools of the environment that nox itself runs in (``pip install -ve ".[dev]"``), so that
 an editor, pre-commit and CI all use the same versions; no session builds an environment of its own.
@@ -9,7 +9,7 @@ from pathlib import Path
 import nox
 
 nox.options.default_venv_backend = "none"
-nox.options.sessions = ["lint", "typing", "reference", "tests", "cpp"]
+nox.options.sessions = ["lint", "typing", "reference", "tests", "cpp", "sanitizers"]
 
 CPP_FOLDERS = ("ascend_ops", "bindings", "tests/cpp")
 
@@ -62,3 +62,20 @@ def cpp(session: nox.Session) -> None:
     session.run("cmake", "-S", ".", "-B", build, "-G", "Ninja", *options)
     session.run("cmake", "--build", build)
     session.run("ctest", "--test-dir", build, "--output-on-failure")
+
+
+@nox.session
+def sanitizers(session: nox.Session) -> None:
+    """Run the C++ tests under AddressSanitizer with UndefinedBehaviorSanitizer, and ThreadSanitizer.
+
+    All tests of one program share a process here, so that a launch meets what earlier ones left.
+    """
+    for preset in ("asan", "tsan"):
+        session.run("cmake", "--preset", preset)
+        session.run("cmake", "--build", "--preset", preset, "--target", "twin_test")
+        session.run(
+            f"build/{preset}/tests/cpp/twin_test",
+            "--gtest_brief=1",
+            external=True,
+            env={"UBSAN_OPTIONS": "print_stacktrace=1", "GLM2_NUM_THREADS": "4"},
+        )

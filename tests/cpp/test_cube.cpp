@@ -414,6 +414,26 @@ TEST(Products, JoinWhatTheTileHolds) {
     EXPECT_EQ(gm, want);
 }
 
+TEST(Products, OfAnEarlierLaunchAreForgotten) {
+    const Squares squares;
+    std::vector<float> gm(kSide * kSide);
+    RunCube([&] {
+        const CubeState cube(squares);
+        cube.Multiply(0, true);
+        cube.Store(gm);
+        cube.Load(0);  // the tile has left L0C
+    });
+    RunCube([&] {
+        const CubeState cube(squares);
+        Fill(cube.l0c, std::vector<float>(kSide * kSide, 3.0f));
+        cube.Multiply(0, false);
+        cube.Store(gm);
+    });
+    std::vector<float> want = squares.Product(1.0f);
+    for (float& value : want) value += 3.0f;
+    EXPECT_EQ(gm, want);
+}
+
 TEST(ProductsDeathTest, ThatAreGoneCannotBeAddedTo) {
     GTEST_FLAG_SET(death_test_style, "threadsafe");
     const Squares squares;

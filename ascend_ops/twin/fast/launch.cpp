@@ -39,6 +39,7 @@ bool Begin(Job& job, uint32_t block, size_t index) {
     }
     ForgetL1Views(&core->memory);
     std::fill_n(core->memory.integers.source, IntegerOperand::kFractals, nullptr);
+    ForgetProducts(&core->memory);
     std::memset(core->toAiv, 0, sizeof(core->toAiv));
     std::memset(core->toAic, 0, sizeof(core->toAic));
     core->restsIn = kNoRound;

@@ -63,6 +63,11 @@ void KeepBytes(IntegerOperand* operand, const uint8_t* begin, const uint8_t* end
 
 }  // namespace
 
+void ForgetProducts(CoreMemory* memory) {
+    memory->pending = PendingProduct();
+    std::fill_n(memory->movedOut, kMovedOut, nullptr);
+}
+
 void FlushProduct() { Flush(Memory()); }
 
 void AddProduct(float* c, const ProductPart& part, uint32_t m, uint32_t n, uint32_t fractalK,

@@ -8,6 +8,8 @@
 
 namespace ascend_twin {
 
+struct CoreMemory;
+
 // One summand: c += a (m, k) b (k, n). a is a panel [m1][k1][16][fractalK], b the first fractal of
 // L0B, [k1][n1].
 struct ProductPart {
@@ -33,6 +35,9 @@ struct PendingProduct {
 // c (m, n) = a (m, k) b (k, n), added to c where `accumulate`, whenever it is wanted.
 void AddProduct(float* c, const ProductPart& part, uint32_t m, uint32_t n, uint32_t fractalK,
                 bool accumulate);
+
+// At the start of a launch: what an earlier one multiplied is gone, and its GM with it.
+void ForgetProducts(CoreMemory* memory);
 
 // Computes what is pending into its tile.
 void FlushProduct();
