@@ -1,6 +1,6 @@
 // Squares turned in registers, against two loops.
-#include "run.h"
 #include "ascend_twin/transpose.h"
+#include "run.h"
 
 namespace {
 

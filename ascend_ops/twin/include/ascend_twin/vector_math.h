@@ -125,8 +125,8 @@ inline void ExpEach(float* dst, const float* src, uint32_t count) {
     }
 #elif defined(__AVX2__) && defined(__FMA__)
     for (; i + 8 <= count; i += 8) {
-        if (i + 32 <= count && (ExpOfEights<4, false>(dst + i, src + i) ||
-                                ExpOfEights<4, true>(dst + i, src + i))) {
+        if (i + 32 <= count &&
+            (ExpOfEights<4, false>(dst + i, src + i) || ExpOfEights<4, true>(dst + i, src + i))) {
             i += 24;
             continue;
         }
