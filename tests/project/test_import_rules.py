@@ -196,9 +196,7 @@ def allowed_quotes(path):
     if parts[1] == "twin":
         own = r"|".join(twin_headers(path))
         if parts[2] == "check":  # it ends in the fast twin's calls, and shares its fibers
-            own = r"|".join(
-                [own, r"ascend_twin_check/\w+\.h", r"fiber\.h", r"(\.\./fast/)?launch\.h"]
-            )
+            own = rf"{own}|ascend_twin_check/\w+\.h|fiber\.h|(\.\./fast/)?launch\.h"
             return rf"ascend_twin/\w+\.h|{own}"
         return rf"ascend_twin/\w+\.h|{own}" if parts[2] == "fast" else r"ascend_twin/\w+\.h"
     if parts[1] == "launch":  # the one place that joins host and twin
