@@ -1,6 +1,7 @@
 """Fixtures for every test; nothing here imports MindSpore or a compiled module."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -8,6 +9,10 @@ import numpy as np
 import pytest
 
 from glm2_reference.config import GLM2Config
+
+# A shell's background job ignores SIGINT, and so would every program that a test starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

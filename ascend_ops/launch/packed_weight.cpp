@@ -43,7 +43,7 @@ bool PackNibbles(uint8_t* to, const uint8_t* from) {
         outside = static_cast<uint8_t>(outside | ((from[i] + 8) & 0xf0));
     }
     for (uint32_t i = 0; i < kRowBytes; ++i) {
-        to[i] = static_cast<uint8_t>((from[2 * i] & 15) | from[2 * i + 1] << 4);
+        to[i] = static_cast<uint8_t>((from[2 * i] & 15) | from[2 * i + 1] * 16);
     }
     return outside == 0;
 }

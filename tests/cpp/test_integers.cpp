@@ -40,7 +40,7 @@ void FillNz(const LocalTensor<int8_t>& l1, const std::vector<int32_t>& matrix, u
     };
     for (uint32_t r = 0; r < padded; ++r) {
         for (uint32_t c = 0; c < Up(depth, columns); c += perByte) {
-            const int32_t byte = bits == 8 ? at(r, c) : (at(r, c) & 15) | at(r, c + 1) << 4;
+            const int32_t byte = bits == 8 ? at(r, c) : (at(r, c) & 15) | at(r, c + 1) * 16;
             const uint32_t to = c / columns * padded * 32 + r * 32 + c % columns / perByte;
             l1.SetValue(to, static_cast<int8_t>(byte));
         }
@@ -182,7 +182,7 @@ TEST(IntegerMmad, TheDeepestNibblesDoNotOverflow) {
 // Weights of a launch's inputs are referred to where they lie; what L1 held there before is not
 // seen, and a copy that is not of whole fractals is made.
 TEST(IntegerViews, InputsAreReadWhereTheyLie) {
-    std::vector<int8_t> weight(4 * 512 + 64);
+    std::vector<int8_t> weight(4 * 512 + 96);
     for (uint32_t i = 0; i < weight.size(); ++i) weight[i] = static_cast<int8_t>(i % 251);
     ascend_twin::LaunchConfig config = {
         "test", ascend_twin::KernelType::kMixAic1Aiv2, 1, 0, {weight.data()}};
@@ -194,7 +194,7 @@ TEST(IntegerViews, InputsAreReadWhereTheyLie) {
             const ascend_twin::CoreMemory* memory = ascend_twin::CurrentContext().memory;
             EXPECT_EQ(memory->l1Views[3].rows, reinterpret_cast<uint8_t*>(weight.data()) + 512);
             EXPECT_EQ(l1.GetValue(700), weight[700]);  // settles what was referred to
-            AscendC::DataCopy(l1, Gm(weight)[64], 4 * 512 + 32 - 32 + 32);
+            AscendC::DataCopy(l1, Gm(weight)[64], 4 * 512 + 32);
             EXPECT_EQ(l1.GetValue(700), weight[764]);
         }
     };

@@ -254,8 +254,8 @@ def test_ctrl_c_ends_an_answer_not_the_conversation(slow_chat):
         process.stdin.flush()
         assert process.stdout.read(3) == b"aaa"
         process.send_signal(signal.SIGINT)
-        while process.stdout.read(1) != b"\n":
-            pass
+        while (last := process.stdout.read(1)) != b"\n":
+            assert last, "the process has ended"
     _, err = process.communicate(b"exit\n", timeout=20)
     assert process.returncode == 0
     assert err.count(b"[stopped]") == 2

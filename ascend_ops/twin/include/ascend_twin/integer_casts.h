@@ -156,7 +156,7 @@ inline void CastCount(AscendC::int4b_t* dst, const half* src, uint32_t count) {
         }
         for (uint32_t i = 0; i < live / 2; ++i) {
             dst[done / 2 + i].pair =
-                static_cast<uint8_t>((bytes[2 * i] & 15) | (bytes[2 * i + 1] << 4));
+                static_cast<uint8_t>((bytes[2 * i] & 15) | (bytes[2 * i + 1] * 16));
         }
     }
 }
