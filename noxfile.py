@@ -73,9 +73,13 @@ def sanitizers(session: nox.Session) -> None:
     for preset in ("asan", "tsan"):
         session.run("cmake", "--preset", preset)
         session.run("cmake", "--build", "--preset", preset, "--target", "twin_test")
-        session.run(
+        output = session.run(
             f"build/{preset}/tests/cpp/twin_test",
             "--gtest_brief=1",
             external=True,
+            silent=True,
             env={"UBSAN_OPTIONS": "print_stacktrace=1", "GLM2_NUM_THREADS": "4"},
         )
+        session.log(output)
+        if "[  PASSED  ]" not in output:  # a sanitizer that dies itself may exit with 0
+            session.error(f"{preset}: the tests did not come to their end")
