@@ -18,25 +18,13 @@ from glm2.partial_folder import partial_folder
 from glm2.safetensors_file import AnyArray
 from glm2.safetensors_writer import TensorSpec, write_json, write_safetensors
 from glm2.weights import EMBEDDING, plan_shards, published_fields, shard_index
-from glm2_reference.config import GLM2Config, published_tensor_shapes
+from glm2_reference.config import CHATGLM2_6B, GLM2Config, published_tensor_shapes
 
 Report = Callable[[str, int, int], None]
 
-_CHATGLM2_6B = GLM2Config(
-    num_layers=28,
-    hidden_size=4096,
-    ffn_hidden_size=13696,
-    num_heads=32,
-    num_kv_heads=2,
-    head_dim=128,
-    vocab_size=65024,
-    seq_length=32768,
-    norm_eps=1e-5,
-    add_qkv_bias=True,
-)
 LIKE = {
-    "chatglm2-6b": _CHATGLM2_6B,
-    "chatglm3-6b": dataclasses.replace(_CHATGLM2_6B, seq_length=8192),
+    "chatglm2-6b": CHATGLM2_6B,
+    "chatglm3-6b": dataclasses.replace(CHATGLM2_6B, seq_length=8192),
     "tiny": GLM2Config(
         num_layers=2,
         hidden_size=128,

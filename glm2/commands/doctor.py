@@ -83,7 +83,7 @@ def command(
     if model is not None:
         msg = f"--tiling looks at an operator, and {model} is a checkpoint; give one of them"
         raise typer.BadParameter(msg)
-    from glm2_reference.report.chatglm2 import CHATGLM2_6B
+    from glm2_reference.config import CHATGLM2_6B
 
     _tiling.print_tiling(tiling, given, CHATGLM2_6B, as_json=as_json)
 

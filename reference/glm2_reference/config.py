@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 RopeScaling = Literal["base", "position"]
 
@@ -227,6 +227,20 @@ class GLM2Config:
             "rope_ratio": self.rope_ratio,
             **_SUPPORTED,
         }
+
+
+CHATGLM2_6B: Final = GLM2Config(
+    num_layers=28,
+    hidden_size=4096,
+    ffn_hidden_size=13696,
+    num_heads=32,
+    num_kv_heads=2,
+    head_dim=128,
+    vocab_size=65024,
+    seq_length=32768,
+    norm_eps=1e-5,
+    add_qkv_bias=True,
+)
 
 
 def published_tensor_shapes(config: GLM2Config) -> dict[str, tuple[int, ...]]:

@@ -104,6 +104,32 @@ TEST(FlashAttentionTiling, EveryTileFits) {
     EXPECT_EQ(chosen, 2u * 16u * 128u);
 }
 
+// Larger memories and more rows make larger tiles of large groups. Which keys are split decides
+// about bits, and stays.
+TEST(FlashAttentionTiling, TakesMoreRowsWhereManyHeadsShareKeys) {
+    CoreLimits larger;
+    larger.ubBytes *= 2;
+    larger.l1Bytes *= 2;
+    larger.l0aBytes *= 2;
+    larger.l0cBytes *= 2;
+    larger.rowsWanted *= 2;
+    constexpr struct {
+        uint32_t group, rows;
+    } kCases[] = {{1, 128}, {2, 128}, {8, 128}, {16, 256}, {32, 256}, {128, 256}};
+    for (const auto& expected : kCases) {
+        const FlashAttentionArgs args = Attention(2 * expected.group, 2);
+        FlashAttentionTilingData t, usual;
+        ASSERT_TRUE(ComputeFlashAttentionTiling(args, larger, &t).ok());
+        ASSERT_TRUE(ComputeFlashAttentionTiling(args, {}, &usual).ok());
+        ExpectFits(t, 2, larger);
+        EXPECT_EQ(t.blockM, expected.rows) << expected.group;
+        EXPECT_EQ(t.tokensPerBlock, expected.rows / expected.group);
+        EXPECT_EQ(t.splitTokens, usual.splitTokens);
+        EXPECT_EQ(t.splitTokens, 128 / expected.group);
+        EXPECT_EQ(usual.blockM, 128u);
+    }
+}
+
 TEST(FlashAttentionTiling, WorkspaceSlotsDoNotOverlap) {
     for (const DataType type : {DataType::kFloat16, DataType::kFloat32}) {
         FlashAttentionArgs args = Attention();

@@ -1,6 +1,8 @@
 """A fake model and a byte tokenizer: what the text side is tested with, without weights."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -290,3 +292,34 @@ def byte_glm3(byte_glm2):
 @pytest.fixture
 def byte_chatml(byte_glm2):
     return ChatTokenizer(byte_glm2.tokenizer, "chatml")
+
+
+LOGITS_SCRIPT = """
+import sys, numpy as np
+from pathlib import Path
+from glm2.model import GLM2Model
+model = GLM2Model.from_pretrained(sys.argv[1], cache_dtype="float32", graph_folder=Path(sys.argv[2]))
+np.save(sys.argv[3], model.logits(np.arange(20, dtype=np.int32)))
+"""
+
+
+@pytest.fixture
+def run_in_new_process():
+    """``run(checkpoint, graphs, out)``: logits of 20 ids, and whether the graph was found there."""
+
+    def run(checkpoint, graphs, out):
+        script = graphs.with_name(
+            "script.py"
+        )  # MindSpore keeps no graph of a program without a file
+        script.write_text(LOGITS_SCRIPT)
+        done = subprocess.run(
+            [sys.executable, script, checkpoint, graphs, out],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "GLOG_v": "2"},
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return np.load(out), "Use the compilation cache" in done.stderr
+
+    return run

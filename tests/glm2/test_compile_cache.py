@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 
 import numpy as np
@@ -33,53 +32,33 @@ CONFIG = GLM2Config(
     add_qkv_bias=True,
 )
 IDS = np.arange(20, dtype=np.int32)
-SCRIPT = """
-import sys, numpy as np
-from pathlib import Path
-from glm2.model import GLM2Model
-model = GLM2Model.from_pretrained(sys.argv[1], cache_dtype="float32", graph_folder=Path(sys.argv[2]))
-np.save(sys.argv[3], model.logits(np.arange(20, dtype=np.int32)))
-"""
 
 
-def run(checkpoint, graphs, out):
-    """Return the logits of a new process, and whether it took its graph from the cache."""
-    script = graphs.with_name("script.py")
-    script.write_text(SCRIPT)
-    done = subprocess.run(
-        [sys.executable, script, checkpoint, graphs, out],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "GLOG_v": "2"},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return np.load(out), "Use the compilation cache" in done.stderr
-
-
-def test_warm_start_uses_the_weights_that_it_is_given(tmp_path):
+def test_warm_start_uses_the_weights_that_it_is_given(run_in_new_process, tmp_path):
     graphs = tmp_path / "graphs"
     for seed in range(2):
         weights = random_weights(CONFIG, np.random.default_rng(seed))
         save_weights(tmp_path / f"checkpoint-{seed}", CONFIG, weights, dtype="float32")
-        got, warm = run(tmp_path / f"checkpoint-{seed}", graphs, tmp_path / "logits.npy")
+        got, warm = run_in_new_process(
+            tmp_path / f"checkpoint-{seed}", graphs, tmp_path / "logits.npy"
+        )
         wanted = GLM2Model(CONFIG, weights).forward(IDS)
         assert np.abs(got - wanted).max() < 1e-4 * np.abs(wanted).max()
         assert warm == (seed == 1)
 
 
-def test_damaged_graph_is_compiled_again(tmp_path):
+def test_damaged_graph_is_compiled_again(run_in_new_process, tmp_path):
     graphs = tmp_path / "graphs"
     weights = random_weights(CONFIG, np.random.default_rng(0))
     save_weights(tmp_path / "checkpoint", CONFIG, weights, dtype="float32")
-    wanted, _ = run(tmp_path / "checkpoint", graphs, tmp_path / "logits.npy")
+    wanted, _ = run_in_new_process(tmp_path / "checkpoint", graphs, tmp_path / "logits.npy")
     (graph,) = graphs.rglob("*.mindir")
     graph.chmod(0o600)
     graph.write_bytes(graph.read_bytes()[:1000])
-    got, warm = run(tmp_path / "checkpoint", graphs, tmp_path / "logits.npy")
+    got, warm = run_in_new_process(tmp_path / "checkpoint", graphs, tmp_path / "logits.npy")
     assert not warm
     assert np.array_equal(got, wanted)
-    _, warm = run(tmp_path / "checkpoint", graphs, tmp_path / "logits.npy")
+    _, warm = run_in_new_process(tmp_path / "checkpoint", graphs, tmp_path / "logits.npy")
     assert warm
 
 

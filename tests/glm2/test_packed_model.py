@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -320,31 +317,7 @@ def test_nan_scale_is_an_error_that_names_the_layer(floats, tmp_path, name):
     assert f"{short} holds 1 NaN or infinite numbers" in str(caught.value)
 
 
-SCRIPT = """
-import sys, numpy as np
-from pathlib import Path
-from glm2.model import GLM2Model
-model = GLM2Model.from_pretrained(sys.argv[1], cache_dtype="float32", graph_folder=Path(sys.argv[2]))
-np.save(sys.argv[3], model.logits(np.arange(20, dtype=np.int32)))
-"""
-
-
-def run(checkpoint, graphs, out):
-    """Return the logits of a new process, and whether it took its graph from the cache."""
-    script = graphs.with_name("script.py")
-    script.write_text(SCRIPT)
-    done = subprocess.run(
-        [sys.executable, script, checkpoint, graphs, out],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "GLOG_v": "2"},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return np.load(out), "Use the compilation cache" in done.stderr
-
-
-def test_same_graph_other_weights_from_the_compile_cache(floats, tmp_path):
+def test_same_graph_other_weights_from_the_compile_cache(floats, run_in_new_process, tmp_path):
     """A warm start computes with the weights it is given; another format gets another graph."""
     graphs, out = tmp_path / "graphs", tmp_path / "out.npy"
     ids = np.arange(20, dtype=np.int32)
@@ -354,7 +327,7 @@ def test_same_graph_other_weights_from_the_compile_cache(floats, tmp_path):
         wanted = packed_format(name, 16)
         source = floats(seed=seed)
         packed = convert(source, tmp_path / f"packed {number}", wanted)
-        logits, found = run(packed, graphs, out)
+        logits, found = run_in_new_process(packed, graphs, out)
         assert found == warm
         golden = QuantisedReference(MQA, load_weights(source, MQA), wanted).forward(ids)
         assert relative_error(logits, golden) < TOLERANCE[16]

@@ -231,7 +231,7 @@ def test_one_environment_variable_checks_a_whole_process():
     assert "glm2 check mode" not in fast.stderr
     code = SWIGLU + "print(glm2_ops.counters()[0]['kernel'], len(glm2_ops.findings()) > 0)\n"
     assert run(code, GLM2_TWIN="check").stdout.splitlines()[1] == "swiglu True"
-    code = "import glm2_ops; print(glm2_ops.library_path().name)"
+    code = "from glm2_ops import library_path; print(library_path().name)"
     assert run(code, GLM2_TWIN="check").stdout.strip() == "libglm2_ops_check.so"
 
 

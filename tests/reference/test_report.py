@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from glm2_reference.config import CHATGLM2_6B
 from glm2_reference.report.__main__ import REPORTS, main
-from glm2_reference.report.chatglm2 import CHATGLM2_6B, decode_flops, weight_bytes
+from glm2_reference.report.chatglm2 import decode_flops, weight_bytes
 from glm2_reference.report.document import Chart, Report, Table, show, to_text
 from glm2_reference.report.mqa import attention_step
 from glm2_reference.report.page import to_html, to_svg

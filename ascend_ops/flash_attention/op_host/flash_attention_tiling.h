@@ -12,10 +12,10 @@
 namespace ascend_ops {
 
 // Picks blockM, blockN and the cube's tiles so that they fit `limits`: the largest blockN first.
-// The keys of a sequence are split where one Q tile holds all its queries: at multiples of
-// limits.splitKeys, whatever the number of cores and of sequences.
-// kInvalidShape: the dimensions contradict one another or leave what the kernel serves.
-// kNoFit: even blockN = 64 needs more than a memory of the core holds, or the parts of all
+// The keys of a sequence are split where its queries have at most 128 rows, token x head of a
+// group: at multiples of limits.splitKeys, whatever the number of cores, of sequences and of a
+// tile's rows. kInvalidShape: the dimensions contradict one another or leave what the kernel
+// serves. kNoFit: even blockN = 64 needs more than a memory of the core holds, or the parts of all
 // sequences have more rows than 32 bits count.
 Status ComputeFlashAttentionTiling(const FlashAttentionArgs& args, const CoreLimits& limits,
                                    FlashAttentionTilingData* tiling);

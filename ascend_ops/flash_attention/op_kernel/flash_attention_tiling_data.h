@@ -43,7 +43,7 @@ struct FlashAttentionTilingData {
     uint32_t l0BlockN;        // columns of one Mmad
     uint32_t vecRows;         // rows of one vector pass
     uint32_t taskSlots;       // tasks in flight: kMaxTaskSlots, or 1 where AIC and AIV take turns
-    uint32_t splitKeys;       // keys of a part where one Q tile has all queries; 0: never split
+    uint32_t splitKeys;       // keys of a part of such a sequence; 0: never split
     uint32_t partRows;        // rows of all parts of all sequences; 0: none is split
     // Workspace of one core, bytes from its start; S, P and O have taskSlots slots each.
     uint64_t workspaceQ;

@@ -38,15 +38,8 @@ def few(values: npt.NDArray[Any] | list[int]) -> str:
 
 def check_array(name: str, array: npt.NDArray[Any], layout: str) -> None:
     """Require a numpy array with as many axes as ``layout``, such as "(T, N, D)", spells."""
-    if not isinstance(array, np.ndarray):
-        msg = f"{name} is a {type(array).__name__}; expected a numpy array {layout}"
-        raise TypeError(msg)
-    if type(array) is not np.ndarray and isinstance(array, (np.ma.MaskedArray, np.matrix)):
-        msg = (
-            f"{name} is a {type(array).__name__}, which is more than its numbers; expected a plain "
-            f"numpy array {layout}, such as np.asarray({name})"
-        )
-        raise TypeError(msg)
+    if type(array) is not np.ndarray:
+        _check_class(name, array, layout)
     wanted = _axes(layout)
     if array.ndim != wanted:
         msg = f"{name} has shape {array.shape}; expected {wanted} axes, {layout}"
@@ -58,6 +51,19 @@ def check_array(name: str, array: npt.NDArray[Any], layout: str) -> None:
     if not array.flags.aligned:
         msg = f"{name} lies at an address that is no multiple of its itemsize; pass {name}.copy()"
         raise ValueError(msg)
+
+
+def _check_class(name: str, array: object, layout: str) -> None:
+    """Require a class of arrays that holds numbers and nothing else."""
+    if not isinstance(array, np.ndarray):
+        msg = f"{name} is a {type(array).__name__}; expected a numpy array {layout}"
+        raise TypeError(msg)
+    if isinstance(array, (np.ma.MaskedArray, np.matrix)):
+        msg = (
+            f"{name} is a {type(array).__name__}, which is more than its numbers; expected a plain "
+            f"numpy array {layout}, such as np.asarray({name})"
+        )
+        raise TypeError(msg)
 
 
 def check_shape(name: str, array: npt.NDArray[Any], wanted: tuple[int, ...], why: str) -> None:

@@ -6,20 +6,8 @@ import dataclasses
 import math
 from typing import Final
 
-from glm2_reference.config import GLM2Config, published_tensor_shapes
+from glm2_reference.config import CHATGLM2_6B, GLM2Config, published_tensor_shapes
 
-CHATGLM2_6B: Final = GLM2Config(
-    num_layers=28,
-    hidden_size=4096,
-    ffn_hidden_size=13696,
-    num_heads=32,
-    num_kv_heads=2,
-    head_dim=128,
-    vocab_size=65024,
-    seq_length=32768,
-    norm_eps=1e-5,
-    add_qkv_bias=True,
-)
 WEIGHT_FORMATS: Final = ("fp16", "int8", "int4")
 _QUANTISED = ("query_key_value.weight", "dense.weight", "h_to_4h.weight", "4h_to_h.weight")
 

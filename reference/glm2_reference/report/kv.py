@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from glm2_reference.config import CHATGLM2_6B
 from glm2_reference.report.arguments import gigabytes, positive
 from glm2_reference.report.chatglm2 import (
-    CHATGLM2_6B,
     WEIGHT_FORMATS,
     head_name,
     kv_bytes_per_token,

@@ -6,10 +6,10 @@ import argparse
 import dataclasses
 from typing import Any
 
+from glm2_reference.config import CHATGLM2_6B
 from glm2_reference.memory_systems import SYSTEMS, MemorySystem
 from glm2_reference.report.arguments import positive
 from glm2_reference.report.chatglm2 import (
-    CHATGLM2_6B,
     decode_flops,
     decode_weight_bytes,
     head_name,
