@@ -68,18 +68,26 @@ def cpp(session: nox.Session) -> None:
 def sanitizers(session: nox.Session) -> None:
     """Run the C++ tests under AddressSanitizer with UndefinedBehaviorSanitizer, and ThreadSanitizer.
 
-    All tests of one program share a process here, so that a launch meets what earlier ones left.
+    All tests share a process here, so that a launch meets what earlier ones left. ThreadSanitizer
+    leaves out random programs that run on one thread, and its search for deadlocks, which crashes
+    in GCC 12's runtime where there are fibers.
     """
-    for preset in ("asan", "tsan"):
+    options = {
+        "UBSAN_OPTIONS": "print_stacktrace=1",
+        "TSAN_OPTIONS": "detect_deadlocks=0",
+        "GLM2_NUM_THREADS": "4",
+    }
+    for preset, tests in (("asan", "*"), ("tsan", "-L1Views.*:PendingCopy.*")):
         session.run("cmake", "--preset", preset)
         session.run("cmake", "--build", "--preset", preset, "--target", "twin_test")
         output = session.run(
             f"build/{preset}/tests/cpp/twin_test",
             "--gtest_brief=1",
+            f"--gtest_filter={tests}",
             external=True,
             silent=True,
-            env={"UBSAN_OPTIONS": "print_stacktrace=1", "GLM2_NUM_THREADS": "4"},
+            env=options,
         )
         session.log(output)
-        if "[  PASSED  ]" not in output:  # a sanitizer that dies itself may exit with 0
+        if "[  PASSED  ]" not in str(output):  # a sanitizer that crashes itself may exit with 0
             session.error(f"{preset}: the tests did not come to their end")
