@@ -11,7 +11,7 @@ import nox
 nox.options.default_venv_backend = "none"
 nox.options.sessions = ["lint", "typing", "reference", "tests", "cpp", "sanitizers"]
 
-CPP_FOLDERS = ("ascend_ops", "bindings", "tests/cpp")
+CPP_FOLDERS = ("ascend_ops", "bindings", "examples", "tests/cpp")
 
 
 @nox.session
@@ -62,6 +62,9 @@ def cpp(session: nox.Session) -> None:
     session.run("cmake", "-S", ".", "-B", build, "-G", "Ninja", *options)
     session.run("cmake", "--build", build)
     session.run("ctest", "--test-dir", build, "--output-on-failure")
+    # The twin as a package, and the example kernels that find it.
+    package = "tests/project/test_twin_package.py"
+    session.run("pytest", package, env={"PYTHONPATH": "reference"})
 
 
 @nox.session
