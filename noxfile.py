@@ -11,7 +11,7 @@ import nox
 nox.options.default_venv_backend = "none"
 nox.options.sessions = ["lint", "typing", "reference", "tests", "cpp", "sanitizers"]
 
-CPP_FOLDERS = ("ascend_ops", "bindings", "tests/cpp")
+CPP_FOLDERS = ("ascend_ops", "bindings", "examples", "tests/cpp")
 
 
 @nox.session
@@ -62,24 +62,35 @@ def cpp(session: nox.Session) -> None:
     session.run("cmake", "-S", ".", "-B", build, "-G", "Ninja", *options)
     session.run("cmake", "--build", build)
     session.run("ctest", "--test-dir", build, "--output-on-failure")
+    # The twin as a package, and the example kernels that find it.
+    package = "tests/project/test_twin_package.py"
+    session.run("pytest", package, env={"PYTHONPATH": "reference"})
 
 
 @nox.session
 def sanitizers(session: nox.Session) -> None:
     """Run the C++ tests under AddressSanitizer with UndefinedBehaviorSanitizer, and ThreadSanitizer.
 
-    All tests of one program share a process here, so that a launch meets what earlier ones left.
+    All tests share a process here, so that a launch meets what earlier ones left. ThreadSanitizer
+    leaves out random programs that run on one thread, and its search for deadlocks, which crashes
+    in GCC 12's runtime where there are fibers.
     """
-    for preset in ("asan", "tsan"):
+    options = {
+        "UBSAN_OPTIONS": "print_stacktrace=1",
+        "TSAN_OPTIONS": "detect_deadlocks=0",
+        "GLM2_NUM_THREADS": "4",
+    }
+    for preset, tests in (("asan", "*"), ("tsan", "-L1Views.*:PendingCopy.*")):
         session.run("cmake", "--preset", preset)
         session.run("cmake", "--build", "--preset", preset, "--target", "twin_test")
         output = session.run(
             f"build/{preset}/tests/cpp/twin_test",
             "--gtest_brief=1",
+            f"--gtest_filter={tests}",
             external=True,
             silent=True,
-            env={"UBSAN_OPTIONS": "print_stacktrace=1", "GLM2_NUM_THREADS": "4"},
+            env=options,
         )
         session.log(output)
-        if "[  PASSED  ]" not in output:  # a sanitizer that dies itself may exit with 0
+        if "[  PASSED  ]" not in str(output):  # a sanitizer that crashes itself may exit with 0
             session.error(f"{preset}: the tests did not come to their end")

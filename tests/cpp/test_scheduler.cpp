@@ -78,6 +78,15 @@ TEST(Fiber, ResetAbandonsWhatRanBefore) {
     EXPECT_FALSE(counter.fiber.Done());
 }
 
+TEST(Fiber, IsResetAnyNumberOfTimes) {
+    Counter counter;
+    for (int i = 0; i < 30000; ++i) {  // ThreadSanitizer's stacks hold 65,536 calls
+        counter.fiber.Reset(&Count, &counter);
+        counter.fiber.Resume();
+    }
+    EXPECT_EQ(counter.steps, 30000);
+}
+
 TEST(Fiber, TwoTakeTurns) {
     Counter a, b;
     a.fiber.Reset(&Count, &a);

@@ -194,6 +194,10 @@ def allowed_quotes(path):
     if parts[1] == "include":
         return r"ascend_ops/\w+\.h"
     if parts[1] == "twin":
+        if parts[2] == "run":  # joins the public header with the launch of each mode
+            return r"ascend_twin/run\.h|launch\.h|gm_table\.h|session\.h"
+        if path.name == "run.h":  # the host's side, after the kernel's
+            return r"kernel_operator\.h"
         own = r"|".join(twin_headers(path))
         if parts[2] == "check":  # it ends in the fast twin's calls, and shares its fibers
             own = rf"{own}|ascend_twin_check/\w+\.h|fiber\.h|(\.\./fast/)?launch\.h"
